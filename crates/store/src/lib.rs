@@ -1,0 +1,3 @@
+//! Blocks of file data on a ring of Redis servers.
+#![warn(missing_docs)]
+pub mod frame;
