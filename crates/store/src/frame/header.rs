@@ -178,6 +178,15 @@ impl Header {
         (range.start >> self.shift) as usize..((range.end - 1) >> self.shift) as usize + 1
     }
 
+    /// Where the stored bytes of the segments that `range` (raw bytes, not empty, inside the block)
+    /// touches are, counted from the end of header and index.
+    pub fn stored_range(&self, range: &Range<u32>) -> Range<usize> {
+        let numbers = self.segments_of(range);
+        let begin = self.index.get(numbers.start).map_or(0, |segment| segment.begin as usize);
+        let end = self.index.get(numbers.end - 1).map_or(begin, |segment| segment.end as usize);
+        begin..end
+    }
+
     /// Raw bytes that segment `number` holds.
     pub(super) fn raw_range(&self, number: usize) -> Range<u32> {
         let begin = (number as u32) << self.shift;
