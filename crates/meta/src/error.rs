@@ -1,6 +1,6 @@
 //! Why an operation failed, by what the caller must do.
 
-use crate::link_seam::LinkError;
+use ringfs_link::LinkError;
 use ringfs_base::{Errno, VolumeName};
 
 /// Why a metadata operation failed.

@@ -12,7 +12,6 @@ mod attr;
 mod config;
 mod error;
 mod extents;
-pub mod link_seam;
 mod session;
 mod types;
 mod volume;

@@ -4,7 +4,7 @@ use crate::attr::Attr;
 use crate::config::VolumeConfig;
 use crate::error::MetaError;
 use crate::extents::ExtentRecord;
-use crate::link_seam::{Endpoint, Timeouts};
+use ringfs_link::{Endpoint, Timeouts};
 use crate::session::Session;
 use crate::types::{SessionInfo, SessionRecord, SlicesInFlight, Usage};
 use bytes::Bytes;
