@@ -47,7 +47,8 @@ local sdir, ddir = #sattr == 64 and sub(src, 9, 9) == '\4', dst and sub(dst, 9, 
 local function below(dir, above)
   for _ = 1, 4096 do
     if dir == above then return 22 end
-    local attr = call('HGET', where(dir))
+    local key, field = where(dir)
+    local attr = call('HGET', key, field)
     if not attr then return 5 end
     local up = sub(attr, 57, 64)
     if up == dir then return 0 end
