@@ -20,7 +20,9 @@ fn main() -> std::io::Result<()> {
     gather_source(Path::new(&directory), &mut source)?;
     let random = noise(16 << 20);
     println!("source code: {} MiB below {directory}; random: 16 MiB", source.len() >> 20);
-    println!("data    codec segment  stored/raw  encode GB/s  decode GB/s  4 KiB read us  its bytes");
+    println!(
+        "data    codec segment  stored/raw  encode GB/s  decode GB/s  4 KiB read us  its bytes"
+    );
     for (name, data) in [("source", &source), ("random", &random)] {
         for codec in [Codec::None, Codec::Lz4, Codec::Zstd] {
             for shift in [14, 15, 16, 20] {
@@ -32,10 +34,8 @@ fn main() -> std::io::Result<()> {
 }
 
 fn measure(name: &str, data: &[u8], codec: Codec, shift: u8) {
-    let identity = Identity {
-        volume: VolumeUuid([7; 16]),
-        block: BlockId { slice: SliceId(1), index: 0 },
-    };
+    let identity =
+        Identity { volume: VolumeUuid([7; 16]), block: BlockId { slice: SliceId(1), index: 0 } };
     let (mut encode, mut decode, mut small) = (Duration::MAX, Duration::MAX, Duration::MAX);
     let (mut stored, mut small_bytes, mut small_reads) = (0, 0, 0);
     for _ in 0..ROUNDS {
@@ -45,8 +45,10 @@ fn measure(name: &str, data: &[u8], codec: Codec, shift: u8) {
             black_box(Encoded::new(&identity, codec, shift, block).parts());
         }
         encode = encode.min(begin.elapsed());
-        let frames: Vec<Vec<u8>> =
-            blocks.iter().map(|b| Encoded::new(&identity, codec, shift, b).parts().concat()).collect();
+        let frames: Vec<Vec<u8>> = blocks
+            .iter()
+            .map(|b| Encoded::new(&identity, codec, shift, b).parts().concat())
+            .collect();
         stored = frames.iter().map(Vec::len).sum();
         let mut out = vec![0; BLOCK_BYTES as usize];
         let begin = Instant::now();
@@ -61,7 +63,8 @@ fn measure(name: &str, data: &[u8], codec: Codec, shift: u8) {
         for (n, frame) in frames.iter().enumerate() {
             let header = Header::parse(frame).expect("own frame");
             for place in 0..8u32 {
-                let offset = (place * 127 + n as u32 * 31) % (header.raw_len() / 4096).max(1) * 4096;
+                let offset =
+                    (place * 127 + n as u32 * 31) % (header.raw_len() / 4096).max(1) * 4096;
                 let want = 4096.min(header.raw_len() - offset);
                 // As the client does it: header parsed, then the touched segments only.
                 let header = Header::parse(frame).expect("own frame");

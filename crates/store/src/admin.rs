@@ -50,10 +50,7 @@ pub(crate) fn remove(shared: &Shared, blocks: &[BlockId]) -> Removed {
         }
         let batches: Vec<Batch<'_>> = keys
             .iter()
-            .map(|(node, keys)| Batch {
-                node: *node,
-                cmds: vec![Cmd::new("UNLINK").args(keys)],
-            })
+            .map(|(node, keys)| Batch { node: *node, cmds: vec![Cmd::new("UNLINK").args(keys)] })
             .collect();
         let replies = exchange(&view, &batches, shared.config.reply_within(0), Haste::Normal);
         for ((node, keys), reply) in keys.iter().zip(replies.into_iter().flatten()) {
@@ -96,7 +93,8 @@ pub(crate) fn list(
         return Err(odd());
     };
     let next = next.into_some_bytes()?;
-    let next = std::str::from_utf8(&next).ok().and_then(|text| text.parse().ok()).ok_or_else(odd)?;
+    let next =
+        std::str::from_utf8(&next).ok().and_then(|text| text.parse().ok()).ok_or_else(odd)?;
     let mut blocks = Vec::new();
     for key in keys.into_array()? {
         // What has our prefix but is no block was put there by somebody else: not ours to judge.
@@ -134,10 +132,7 @@ pub struct NodeMemory {
 pub(crate) fn status(shared: &Shared) -> Vec<NodeStatus> {
     let view = shared.view();
     let batches: Vec<Batch<'_>> = (0..view.peers.len())
-        .map(|node| Batch {
-            node: NodeIndex(node),
-            cmds: vec![Cmd::new("INFO").arg("memory")],
-        })
+        .map(|node| Batch { node: NodeIndex(node), cmds: vec![Cmd::new("INFO").arg("memory")] })
         .collect();
     let replies = exchange(&view, &batches, shared.config.reply_within(0), Haste::Normal);
     let mut list = Vec::new();

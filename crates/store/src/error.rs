@@ -131,8 +131,7 @@ mod tests {
             missing.to_string(),
             "block 1a.2 is on none of the nodes where it could be (a, b)"
         );
-        let corrupt =
-            StoreError::Corrupt { block, bad: vec![(name("a"), Damage::SegmentCrc(3))] };
+        let corrupt = StoreError::Corrupt { block, bad: vec![(name("a"), Damage::SegmentCrc(3))] };
         assert_eq!(
             corrupt.to_string(),
             "block 1a.2 has no good copy; the copy on a is bad: segment 3 fails its checksum"

@@ -196,9 +196,9 @@ impl Store {
             .into_iter()
             .map(|node| {
                 let known = view.peers.iter().find(|peer| peer.node.is_same(&node));
-                known.cloned().unwrap_or_else(|| {
-                    Arc::new(Peer::new(node, self.shared.config.timeouts))
-                })
+                known
+                    .cloned()
+                    .unwrap_or_else(|| Arc::new(Peer::new(node, self.shared.config.timeouts)))
             })
             .collect();
         *view = Arc::new(View { peers, placement });

@@ -1,7 +1,7 @@
 //! The nodes as one store sees them: a connection pool each, and what is known about their health.
 
-use crate::plan::Condition;
 use crate::placement::{NodeIndex, Placement};
+use crate::plan::Condition;
 use ringfs_base::NodeName;
 use ringfs_link::{Endpoint, Health, LinkError, Pool, PooledConn, Timeouts};
 use std::sync::Arc;
@@ -15,6 +15,13 @@ pub struct Node {
     pub name: NodeName,
     /// Where it is now.
     pub endpoint: Endpoint,
+}
+
+impl Node {
+    /// Whether name, address and credentials are the same, so that connections may be kept.
+    pub(crate) fn is_same(&self, other: &Node) -> bool {
+        self.name == other.name && self.endpoint == other.endpoint
+    }
 }
 
 /// A node with its connections.

@@ -53,7 +53,12 @@ impl Rendezvous {
     /// All nodes, best first.
     fn ranking(&self, block: BlockId) -> Vec<NodeIndex> {
         let mut ranked: Vec<(u64, NodeIndex)> = (0..self.nodes)
-            .map(|node| (mix(block.slice.0 ^ mix(u64::from(block.index) << 32 | node as u64)), NodeIndex(node)))
+            .map(|node| {
+                (
+                    mix(block.slice.0 ^ mix(u64::from(block.index) << 32 | node as u64)),
+                    NodeIndex(node),
+                )
+            })
             .collect();
         ranked.sort_unstable();
         ranked.into_iter().map(|(_, node)| node).collect()

@@ -251,7 +251,8 @@ fn last_resort(
 fn failure(view: &View, block: BlockId, findings: Findings) -> StoreError {
     let named = |node| view.name(node);
     if !findings.failed.is_empty() {
-        let causes = findings.failed.into_iter().filter_map(|(n, e)| Some((named(n)?, e))).collect();
+        let causes =
+            findings.failed.into_iter().filter_map(|(n, e)| Some((named(n)?, e))).collect();
         StoreError::Unavailable { block, causes }
     } else if !findings.bad.is_empty() {
         let bad = findings.bad.into_iter().filter_map(|(n, d)| Some((named(n)?, d))).collect();
@@ -317,7 +318,8 @@ impl Race<'_> {
                 next += 1;
                 self.start(*node, false, findings);
             }
-            let deadline = self.runners.iter().map(|r| r.deadline).min().unwrap_or_else(Instant::now);
+            let deadline =
+                self.runners.iter().map(|r| r.deadline).min().unwrap_or_else(Instant::now);
             let hedge = self.hedge_at(order.get(next));
             let until = hedge.map_or(deadline, |hedge| hedge.min(deadline));
             let conns: Vec<&Conn> = self.runners.iter().map(|runner| &*runner.conn).collect();

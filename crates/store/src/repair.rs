@@ -94,7 +94,10 @@ pub(crate) fn check_many(
         Depth::Header => CHECK_BLOCKS_MAX,
         Depth::Contents => CHECK_BYTES_MAX / ringfs_base::limits::BLOCK_BYTES as usize,
     };
-    blocks.chunks(batch).flat_map(|blocks| check_batch(shared, &view, blocks, depth, scope)).collect()
+    blocks
+        .chunks(batch)
+        .flat_map(|blocks| check_batch(shared, &view, blocks, depth, scope))
+        .collect()
 }
 
 fn check_batch(

@@ -38,15 +38,15 @@ pub(crate) fn write(shared: &Shared, blocks: &[(BlockId, &[u8])]) -> Result<Writ
     let shift = shared.config.segment_shift();
     let frames: Vec<Encoded<'_>> = blocks
         .iter()
-        .map(|(block, raw)| {
-            Encoded::new(&shared.identity(*block), shared.config.codec, shift, raw)
-        })
+        .map(|(block, raw)| Encoded::new(&shared.identity(*block), shared.config.codec, shift, raw))
         .collect();
     let parts: Vec<Vec<&[u8]>> = frames.iter().map(Encoded::parts).collect();
     let cmds: Vec<Cmd<'_>> = blocks
         .iter()
         .zip(&parts)
-        .map(|((block, _), parts)| Cmd::new("SET").arg(shared.keys.key(*block)).payload_parts(parts))
+        .map(|((block, _), parts)| {
+            Cmd::new("SET").arg(shared.keys.key(*block)).payload_parts(parts)
+        })
         .collect();
     let frame_bytes: Vec<usize> = frames.iter().map(Encoded::frame_len).collect();
 
@@ -88,9 +88,9 @@ fn place(
             }
             for (place, node) in wave {
                 let down = haste == Haste::Normal && placement.is_down(node);
-                let usable = view.peer(node).is_some_and(|peer| {
-                    haste == Haste::LastResort || !peer.is_suspect()
-                });
+                let usable = view
+                    .peer(node)
+                    .is_some_and(|peer| haste == Haste::LastResort || !peer.is_suspect());
                 if down || !usable {
                     if let Some(peer) = view.peer(node) {
                         if let Err(cause) = suspicion(peer) {
@@ -116,7 +116,8 @@ fn place(
                 cmds: places.iter().map(|place| cmds[*place].clone()).collect(),
             })
             .collect();
-        let bytes: usize = sends.iter().flat_map(|(_, places)| places).map(|p| frame_bytes[*p]).sum();
+        let bytes: usize =
+            sends.iter().flat_map(|(_, places)| places).map(|p| frame_bytes[*p]).sum();
         shared.counters.bytes_sent.add(bytes);
         let replies = exchange(view, &batches, shared.config.reply_within(bytes), haste);
         drop(batches);
