@@ -210,7 +210,7 @@ impl Mount {
         }
     }
 
-    pub(crate) fn unmounter(&self) -> Unmounter {
+    pub fn unmounter(&self) -> Unmounter {
         self.unmounter.clone()
     }
 

@@ -22,6 +22,19 @@ local last = S[2] or '\0\0\0\0\0\0\0\0'
 if sub(last, 1, 8) == sub(H, 11, 18) then return sub(last, 9) end
 if sub(last, 1, 8) ~= sub(H, 19, 26) then return '\251' .. sub(last, 1, 8) end
 
+-- The ctime of a change made at `now` to what had ctime `old`: it grows strictly whatever the
+-- clocks of the mounts say, so that it names a version of the inode.
+local function after(now, old)
+  if now > old then return now end
+  for i = 8, 1, -1 do
+    local byte = string.byte(old, i)
+    if byte < 255 then
+      return sub(old, 1, i - 1) .. char(byte + 1) .. string.rep('\0', 8 - i)
+    end
+  end
+  return old
+end
+
 -- Keeps the reply, adds to the counters, tells the other sessions (`changes`: 'A' inode(8) and
 -- 'E' directory(8) length(2) name).
 local function finish(reply, changes, inodes, bytes)

@@ -85,18 +85,20 @@ end
 oents, nents = oents + oe, nents + ne
 if nents > 40 * nbuckets and op ~= np then nbuckets = grow(nl, nbuckets) end
 oattr = sub(oattr, 1, 4) .. pack('>I4', olinks + od) .. sub(oattr, 9, 16)
-  .. pack('>I4', oents) .. sub(oattr, 21, 24) .. now .. now .. sub(oattr, 41)
+  .. pack('>I4', oents) .. sub(oattr, 21, 24) .. now
+    .. after(now, sub(oattr, 33, 40)) .. sub(oattr, 41)
 call('HSET', okey, ofield, oattr)
 if op == np then
   nattr = oattr
 else
   nattr = sub(nattr, 1, 4) .. pack('>I4', nlinks + nd) .. sub(nattr, 9, 16)
-    .. pack('>I4I4', nents, nbuckets) .. now .. now .. sub(nattr, 41)
+    .. pack('>I4I4', nents, nbuckets) .. now
+    .. after(now, sub(nattr, 33, 40)) .. sub(nattr, 41)
   call('HSET', nkey, nfield, nattr)
 end
 -- The directory `op` or `np` itself cannot be the one that moves or is replaced: it would be
 -- below itself, or not empty.
-sattr = sub(sattr, 1, 32) .. now .. sub(sattr, 41, 56) .. (sdir and np or sub(sattr, 57))
+sattr = sub(sattr, 1, 32) .. after(now, sub(sattr, 33, 40)) .. sub(sattr, 41, 56) .. (sdir and np or sub(sattr, 57))
 call('HSET', skey, sfield, sattr)
 local reply = '\0' .. oattr .. nattr .. sino .. char(#sattr) .. sattr
 local changes = 'A' .. op .. 'A' .. sino .. 'E' .. op .. pack('>I2', #oname) .. oname
@@ -105,12 +107,13 @@ if op ~= np then changes = changes .. 'A' .. np end
 if not dst then return finish(reply .. '\255', changes, 0, 0) end
 changes = changes .. 'A' .. dino
 if mode == 2 then
-  dattr = sub(dattr, 1, 32) .. now .. sub(dattr, 41, 56) .. (ddir and op or sub(dattr, 57))
+  dattr = sub(dattr, 1, 32) .. after(now, sub(dattr, 33, 40)) .. sub(dattr, 41, 56) .. (ddir and op or sub(dattr, 57))
   call('HSET', dkey, dfield, dattr)
   return finish(reply .. '\3' .. dino .. char(#dattr) .. dattr, changes, 0, 0)
 end
 local dlinks = ddir and 0 or unpack('>I4', dattr, 5) - 1
-dattr = sub(dattr, 1, 4) .. pack('>I4', dlinks) .. sub(dattr, 9, 32) .. now .. sub(dattr, 41)
+dattr = sub(dattr, 1, 4) .. pack('>I4', dlinks) .. sub(dattr, 9, 32)
+    .. after(now, sub(dattr, 33, 40)) .. sub(dattr, 41)
 local fate, freed, inodes, bytes
 dattr, fate, freed, inodes, bytes = drop(dino, dattr, victim, sub(A, 35, 42))
 return finish(reply .. fate .. dino .. char(#dattr) .. dattr .. freed, changes, inodes, bytes)
