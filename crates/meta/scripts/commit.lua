@@ -5,7 +5,7 @@
 -- inline: ARGV[3..] = offset (8), data, ...   extents: chunk (decimal), records, ...
 -- append inline: data   append extents: records, their pos without meaning.
 -- Reply: 0 | attributes (56) | where appended data begin, the old size for the other kinds (8)
--- | most records of a chunk touched (4) | ring epoch (8).
+-- | most records of a chunk touched (4) | ring epoch (8) | ctime before (8).
 -- Not done: 249 | attributes: needs a slice. 248 | attributes: an appended slice would lie across
 -- the border of a chunk. 247 | epoch: written under one that readers do not look at any more.
 -- Errors: ESTALE, EISDIR, EINVAL, ENOSPC.
@@ -99,8 +99,9 @@ if kill == 1 then
   if mode % 4096 >= 2048 then mode = mode - 2048 end
   if mode % 2048 >= 1024 and mode % 16 >= 8 then mode = mode - 1024 end
 end
-attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. pack('>I8', top) .. mtime .. mtime
-  .. sub(attr, 41)
+local previous = sub(attr, 33, 40)
+attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. pack('>I8', top) .. mtime
+  .. after(mtime, previous) .. sub(attr, 41)
 call('HSET', key, field, attr)
-return finish('\0' .. attr .. pack('>I8I4I8', old, longest / 24, tonumber(epoch)), 'A' .. ino,
+return finish('\0' .. attr .. pack('>I8I4I8', old, longest / 24, tonumber(epoch)) .. previous, 'A' .. ino,
   0, top - old)

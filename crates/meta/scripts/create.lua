@@ -38,7 +38,8 @@ if entries > 40 * buckets then buckets = grow(pl, buckets) end
 local now = sub(attr, 49, 56)
 if is_dir then nlink = nlink + 1 end
 pattr = sub(pattr, 1, 4) .. pack('>I4', nlink) .. sub(pattr, 9, 16)
-  .. pack('>I4I4', entries, buckets) .. now .. now .. sub(pattr, 41)
+  .. pack('>I4I4', entries, buckets) .. now
+  .. after(now, sub(pattr, 33, 40)) .. sub(pattr, 41)
 call('HSET', pkey, pfield, pattr)
 return finish('\0' .. pattr .. attr,
   'A' .. parent .. 'E' .. parent .. pack('>I2', #name) .. name, 1, 0)

@@ -22,12 +22,14 @@ if there then
 end
 if nlink >= 65000 then return '\31' end
 
-attr = sub(attr, 1, 4) .. pack('>I4', nlink + 1) .. sub(attr, 9, 32) .. now .. sub(attr, 41)
+attr = sub(attr, 1, 4) .. pack('>I4', nlink + 1) .. sub(attr, 9, 32)
+  .. after(now, sub(attr, 33, 40)) .. sub(attr, 41)
 call('HSET', key, field, attr)
 call('HSET', dkey, name, ino .. char((mode - mode % 4096) / 4096))
 entries = entries + 1
 if entries > 40 * buckets then buckets = grow(pl, buckets) end
-pattr = sub(pattr, 1, 16) .. pack('>I4I4', entries, buckets) .. now .. now .. sub(pattr, 41)
+pattr = sub(pattr, 1, 16) .. pack('>I4I4', entries, buckets) .. now
+  .. after(now, sub(pattr, 33, 40)) .. sub(pattr, 41)
 call('HSET', pkey, pfield, pattr)
 return finish('\0' .. pattr .. attr,
   'A' .. parent .. 'A' .. ino .. 'E' .. parent .. pack('>I2', #name) .. name, 0, 0)

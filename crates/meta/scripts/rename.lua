@@ -5,7 +5,8 @@
 -- ARGV[3] = old name; ARGV[4] = new name.
 -- Reply: 0 | old parent's attributes (64) | new parent's (64) | inode moved (8) | length (1) | its
 -- attributes | what became of the inode that had the new name (1: 255 none, 3 exchanged, else
--- the fate) | that inode (8) | length (1) | its attributes | freed extent records.
+-- the fate) | that inode (8) | length (1) | its attributes | freed extent records. 246 instead of 0
+-- if both names lead to the same inode: nothing was changed.
 -- Errors: ESTALE, ENOTDIR, ENOENT, EEXIST, EISDIR, ENOTEMPTY, EINVAL (into itself), ELOOP, EIO.
 -- Invariants: the directories stay a tree (no directory moves below itself: the walk up and the
 -- move are one script); counts and parent pointers follow.
@@ -39,7 +40,7 @@ if dst then
 end
 if not sattr then return '\5' end
 if sino == dino then
-  return '\0' .. oattr .. nattr .. sino .. char(#sattr) .. sattr .. '\255'
+  return '\246' .. oattr .. nattr .. sino .. char(#sattr) .. sattr .. '\255'
 end
 local sdir, ddir = #sattr == 64 and sub(src, 9, 9) == '\4', dst and sub(dst, 9, 9) == '\4'
 
@@ -86,18 +87,20 @@ end
 oents, nents = oents + oe, nents + ne
 if nents > 40 * nbuckets and op ~= np then nbuckets = grow(nl, nbuckets) end
 oattr = sub(oattr, 1, 4) .. pack('>I4', olinks + od) .. sub(oattr, 9, 16)
-  .. pack('>I4', oents) .. sub(oattr, 21, 24) .. now .. now .. sub(oattr, 41)
+  .. pack('>I4', oents) .. sub(oattr, 21, 24) .. now
+    .. after(now, sub(oattr, 33, 40)) .. sub(oattr, 41)
 call('HSET', okey, ofield, oattr)
 if op == np then
   nattr = oattr
 else
   nattr = sub(nattr, 1, 4) .. pack('>I4', nlinks + nd) .. sub(nattr, 9, 16)
-    .. pack('>I4I4', nents, nbuckets) .. now .. now .. sub(nattr, 41)
+    .. pack('>I4I4', nents, nbuckets) .. now
+    .. after(now, sub(nattr, 33, 40)) .. sub(nattr, 41)
   call('HSET', nkey, nfield, nattr)
 end
 -- The directory `op` or `np` itself cannot be the one that moves or is replaced: it would be
 -- below itself, or not empty.
-sattr = sub(sattr, 1, 32) .. now .. sub(sattr, 41, 56) .. (sdir and np or sub(sattr, 57))
+sattr = sub(sattr, 1, 32) .. after(now, sub(sattr, 33, 40)) .. sub(sattr, 41, 56) .. (sdir and np or sub(sattr, 57))
 call('HSET', skey, sfield, sattr)
 local reply = '\0' .. oattr .. nattr .. sino .. char(#sattr) .. sattr
 local changes = 'A' .. op .. 'A' .. sino .. 'E' .. op .. pack('>I2', #oname) .. oname
@@ -106,12 +109,13 @@ if op ~= np then changes = changes .. 'A' .. np end
 if not dst then return finish(reply .. '\255', changes, 0, 0) end
 changes = changes .. 'A' .. dino
 if mode == 2 then
-  dattr = sub(dattr, 1, 32) .. now .. sub(dattr, 41, 56) .. (ddir and op or sub(dattr, 57))
+  dattr = sub(dattr, 1, 32) .. after(now, sub(dattr, 33, 40)) .. sub(dattr, 41, 56) .. (ddir and op or sub(dattr, 57))
   call('HSET', dkey, dfield, dattr)
   return finish(reply .. '\3' .. dino .. char(#dattr) .. dattr, changes, 0, 0)
 end
 local dlinks = ddir and 0 or unpack('>I4', dattr, 5) - 1
-dattr = sub(dattr, 1, 4) .. pack('>I4', dlinks) .. sub(dattr, 9, 32) .. now .. sub(dattr, 41)
+dattr = sub(dattr, 1, 4) .. pack('>I4', dlinks) .. sub(dattr, 9, 32)
+    .. after(now, sub(dattr, 33, 40)) .. sub(dattr, 41)
 local fate, freed, inodes, bytes
 dattr, fate, freed, inodes, bytes = drop(dino, dattr, victim, sub(A, 35, 42))
 return finish(reply .. fate .. dino .. char(#dattr) .. dattr .. freed, changes, inodes, bytes)

@@ -2,7 +2,7 @@
 -- ARGV[2] = inode (8) | mask (1: 1 perm, 2 uid, 4 gid, 8 size, 16 atime, 32 mtime) | perm (2)
 --           | uid (4) | gid (4) | size (8) | atime (8) | mtime (8) | now (8).
 -- Reply: 0 | 1 if there is more to cut off: send it again under the next number (1) | length (1)
--- | attributes | freed extent records.
+-- | attributes | ctime before (8) | freed extent records.
 -- Errors: ESTALE, EISDIR, EINVAL (size of what is no file), ENOSPC.
 -- Invariant: after a truncation nothing beyond the new size can ever show again: inline data are
 -- cut, whole chunks dropped (256 a call, from the end; the size follows, so that every state
@@ -90,7 +90,8 @@ if mask % 16 >= 8 then
   end
   delta, sizes = size - old, pack('>I8', size)
 end
+local previous = sub(attr, 33, 40)
 attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 8) .. uid .. gid .. sizes .. mtime
-  .. sub(A, 44, 51) .. atime .. sub(attr, 49)
+  .. after(sub(A, 44, 51), previous) .. atime .. sub(attr, 49)
 call('HSET', key, field, attr)
-return finish('\0' .. more .. char(#attr) .. attr .. table.concat(freed), 'A' .. ino, 0, delta)
+return finish('\0' .. more .. char(#attr) .. attr .. previous .. table.concat(freed), 'A' .. ino, 0, delta)

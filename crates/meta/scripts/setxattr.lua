@@ -15,6 +15,7 @@ if not there and call('HLEN', ekey) >= 256 then return '\28' end
 call('HSET', ekey, ARGV[3], ARGV[4])
 local flags = unpack('>I2', attr, 3)
 if flags % 8 < 4 then flags = flags + 4 end
-attr = sub(attr, 1, 2) .. pack('>I2', flags) .. sub(attr, 5, 32) .. sub(A, 9, 16) .. sub(attr, 41)
+attr = sub(attr, 1, 2) .. pack('>I2', flags) .. sub(attr, 5, 32)
+  .. after(sub(A, 9, 16), sub(attr, 33, 40)) .. sub(attr, 41)
 call('HSET', key, field, attr)
 return finish('\0' .. char(#attr) .. attr, 'A' .. ino, 0, 0)

@@ -33,9 +33,11 @@ end
 
 call('HDEL', dkey, name)
 pattr = sub(pattr, 1, 4) .. pack('>I4', plinks) .. sub(pattr, 9, 16)
-  .. pack('>I4', entries - 1) .. sub(pattr, 21, 24) .. now .. now .. sub(pattr, 41)
+  .. pack('>I4', entries - 1) .. sub(pattr, 21, 24) .. now
+  .. after(now, sub(pattr, 33, 40)) .. sub(pattr, 41)
 call('HSET', pkey, pfield, pattr)
-attr = sub(attr, 1, 4) .. pack('>I4', nlink) .. sub(attr, 9, 32) .. now .. sub(attr, 41)
+attr = sub(attr, 1, 4) .. pack('>I4', nlink) .. sub(attr, 9, 32)
+  .. after(now, sub(attr, 33, 40)) .. sub(attr, 41)
 local victim = string.byte(A, 21)
 local fate, freed, inodes, bytes
 attr, fate, freed, inodes, bytes = drop(ino, attr, victim, sub(A, 22, 29))

@@ -139,6 +139,8 @@ pub struct SetAttr {
 pub struct Changed {
     /// The attributes now.
     pub attr: Attr,
+    /// The `ctime` before: who had that version cached has missed no change but this.
+    pub previous: Timestamp,
     /// Slices cut off whole by a truncation: their blocks may be removed.
     pub freed: Vec<ExtentRecord>,
 }
@@ -236,6 +238,8 @@ pub enum Commit {
 pub struct Committed {
     /// The attributes now.
     pub attr: Attr,
+    /// The `ctime` before: who had that version cached has missed no change but this.
+    pub previous: Timestamp,
     /// Where appended data begin; the old size for the other kinds.
     pub placed_at: u64,
     /// Records that the longest of the chunks touched has now: a hint to compact it.

@@ -296,7 +296,7 @@ fn truncation_hides_for_ever_and_frees_whole_chunks() {
     assert_eq!(s.usage().unwrap().bytes, 0);
     let d = s.create(ROOT, b"d", &dir(), t(9)).unwrap().attr.ino;
     assert_eq!(posix(s.setattr(d, &to(0), t(9)).unwrap_err()), Errno::EISDIR);
-    assert_eq!(posix(s.setattr(a, &to(SIZE_MAX + 1), t(9)).unwrap_err()), Errno::EFBIG);
+    assert_eq!(posix(s.setattr(a, &to(ringfs_base::limits::FILE_BYTES_MAX + 1), t(9)).unwrap_err()), Errno::EFBIG);
 }
 
 #[test]
