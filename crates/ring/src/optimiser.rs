@@ -11,7 +11,8 @@
 //! 2. free chains first: copies dropped in step 1 that can come back (only when R shrinks, or
 //!    zones changed);
 //! 3. direct fills of holes, then direct hand-overs from the overfull, at cost 1 each;
-//! 4. a search over chains for whatever is left.
+//! 4. a search over chains for whatever is left. A quota that was rounded may still be rounded
+//!    the other way here, if that makes the chain shorter.
 
 use crate::assignment::{Assignment, EMPTY};
 use crate::hash::score;
@@ -21,6 +22,7 @@ use crate::quota::{NO_ZONE, Quotas};
 use crate::table::{ARCS_MAX, ArcIndex, Table};
 use ringfs_base::limits::REPLICAS_MAX;
 use ringfs_base::{Epoch, NodeName};
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use thiserror::Error;
 
@@ -80,6 +82,7 @@ pub fn plan(
     };
     planner.start_from_before();
     planner.take_back();
+    planner.round_towards_holders();
     planner.fill_holes();
     planner.hand_over();
     planner.search_chains();
@@ -156,6 +159,10 @@ struct Planner {
     points: Vec<u64>,
 }
 
+/// Not an arc: the step of a chain in which `old` is rounded up, and so may keep what it has,
+/// and the next server of the chain is rounded down instead, and must give a row or need one less.
+const ROUNDING: u32 = u32::MAX;
+
 /// One step of a chain: in `arc`, `old` (or a hole) gives way to the next server of the chain.
 #[derive(Clone, Copy)]
 struct Step {
@@ -189,7 +196,9 @@ impl Planner {
             while let Some(droppable) = self.violators(&row, width) {
                 let worst = droppable.into_iter().max_by_key(|place| {
                     let m = row[*place];
-                    (surplus[usize::from(m)], self.score(arc, m))
+                    // A primary that stays primary keeps its readers.
+                    let follower = self.rows.before(arc)[0] != m;
+                    (follower, surplus[usize::from(m)], self.score(arc, m))
                 });
                 let Some(place) = worst else { break };
                 surplus[usize::from(row.swap_remove(place))] -= 1;
@@ -266,18 +275,44 @@ impl Planner {
         }
     }
 
+    /// Still free: who has one row too many, and could have been rounded up, swaps its rounding
+    /// with one who lacks a row and could have been rounded down.
+    fn round_towards_holders(&mut self) {
+        for m in 0..self.members() {
+            if self.eligible(m) && self.rows.lacks(m) == -1 {
+                let givers = self.could_be_rounded_down_for(m);
+                if let Some(giver) = givers.into_iter().find(|g| self.rows.lacks(*g) > 0) {
+                    self.rows.quotas.swap_rounding(giver, m);
+                }
+            }
+        }
+    }
+
+    /// Whose quota could be rounded down so that `up`'s is rounded up.
+    fn could_be_rounded_down_for(&self, up: u16) -> Vec<u16> {
+        let could = |m: &u16| self.rows.quotas.can_swap_rounding(*m, up);
+        if up == EMPTY { Vec::new() } else { (0..self.members()).filter(could).collect() }
+    }
+
     /// Step 3a: each hole goes to who still lacks the largest part of its quota.
     fn fill_holes(&mut self) {
         let mut lacking: Vec<u16> =
             (0..self.members()).filter(|m| self.rows.lacks(*m) > 0).collect();
         for arc in self.rows.holes() {
-            let best =
-                lacking.iter().copied().filter(|m| self.rows.may_replace(arc, EMPTY, *m)).max_by(
-                    |a, b| {
-                        self.compare_need(*a, *b)
-                            .then_with(|| self.score(arc, *a).cmp(&self.score(arc, *b)))
-                    },
-                );
+            let mut best: Option<(u16, u64)> = None;
+            for m in lacking.iter().copied() {
+                let order = best.map_or(Ordering::Greater, |(b, _)| self.compare_need(m, b));
+                if order == Ordering::Less {
+                    continue;
+                }
+                // Among equals the arc's own order decides, so that partners mix.
+                let score = self.score(arc, m);
+                let better = order == Ordering::Greater || best.is_some_and(|(_, s)| score > s);
+                if better && self.rows.may_replace(arc, EMPTY, m) {
+                    best = Some((m, score));
+                }
+            }
+            let best = best.map(|(m, _)| m);
             if let Some(m) = best {
                 self.rows.replace(arc, EMPTY, m);
                 if self.rows.lacks(m) <= 0 {
@@ -315,7 +350,7 @@ impl Planner {
     }
 
     /// Compares which part of its quota each still lacks.
-    fn compare_need(&self, a: u16, b: u16) -> std::cmp::Ordering {
+    fn compare_need(&self, a: u16, b: u16) -> Ordering {
         let quota = |m: u16| i64::from(self.rows.quotas.of_member[usize::from(m)]);
         (self.rows.lacks(a) * quota(b)).cmp(&(self.rows.lacks(b) * quota(a)))
     }
@@ -342,6 +377,19 @@ impl Planner {
         let mut queue = VecDeque::from([from]);
         while let Some(old) = queue.pop_front() {
             let so_far = if old == from { 0 } else { cost[usize::from(old)] };
+            if !chain_uses(&came, old, from, ROUNDING) {
+                for new in self.could_be_rounded_down_for(old) {
+                    let visited = new == from || chain_visits(&came, old, from, new);
+                    if !visited && cost[usize::from(new)] > so_far {
+                        cost[usize::from(new)] = so_far;
+                        came[usize::from(new)] = Some(Step { old, arc: ROUNDING });
+                        if so_far <= 1 && self.rows.lacks(new) > 0 {
+                            return Some((came, new));
+                        }
+                        queue.push_back(new);
+                    }
+                }
+            }
             for arc in self.arcs_with(old) {
                 let given_back = i32::from(old != EMPTY && !self.rows.had(arc, old));
                 for new in 0..self.members() {
@@ -408,7 +456,11 @@ impl Planner {
     fn apply(&mut self, came: &[Option<Step>], from: u16, end: u16) {
         let mut new = end;
         while let Some(Step { old, arc }) = came[usize::from(new)] {
-            self.rows.replace(arc, old, new);
+            if arc == ROUNDING {
+                self.rows.quotas.swap_rounding(new, old);
+            } else {
+                self.rows.replace(arc, old, new);
+            }
             if old == from {
                 break;
             }
