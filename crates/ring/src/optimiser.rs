@@ -15,6 +15,7 @@
 //!    the other way here, if that makes the chain shorter.
 
 use crate::assignment::{Assignment, EMPTY};
+use crate::chains::{Link, cheapest_chain};
 use crate::hash::score;
 use crate::member::{MEMBERS_MAX, Member};
 use crate::primaries::elect;
@@ -159,10 +160,6 @@ struct Planner {
     points: Vec<u64>,
 }
 
-/// Not an arc: the step of a chain in which `old` is rounded up, and so may keep what it has,
-/// and the next server of the chain is rounded down instead, and must give a row or need one less.
-const ROUNDING: u32 = u32::MAX;
-
 /// One step of a chain: in `arc`, `old` (or a hole) gives way to the next server of the chain.
 #[derive(Clone, Copy)]
 struct Step {
@@ -280,18 +277,12 @@ impl Planner {
     fn round_towards_holders(&mut self) {
         for m in 0..self.members() {
             if self.eligible(m) && self.rows.lacks(m) == -1 {
-                let givers = self.could_be_rounded_down_for(m);
+                let givers = self.rows.quotas.could_be_rounded_down_for(m);
                 if let Some(giver) = givers.into_iter().find(|g| self.rows.lacks(*g) > 0) {
                     self.rows.quotas.swap_rounding(giver, m);
                 }
             }
         }
-    }
-
-    /// Whose quota could be rounded down so that `up`'s is rounded up.
-    fn could_be_rounded_down_for(&self, up: u16) -> Vec<u16> {
-        let could = |m: &u16| self.rows.quotas.can_swap_rounding(*m, up);
-        if up == EMPTY { Vec::new() } else { (0..self.members()).filter(could).collect() }
     }
 
     /// Step 3a: each hole goes to who still lacks the largest part of its quota.
@@ -359,64 +350,15 @@ impl Planner {
     fn search_chains(&mut self) {
         for from in (0..self.members()).chain([EMPTY]) {
             while self.has_surplus(from) {
-                match self.cheapest_chain(from) {
-                    Some((came, end)) => self.apply(&came, from, end),
-                    None => break,
+                let Some(chain) = cheapest_chain(&self.rows, from) else { break };
+                for link in chain {
+                    match link {
+                        Link::Replace { arc, old, new } => self.rows.replace(arc, old, new),
+                        Link::Round { up, down } => self.rows.quotas.swap_rounding(down, up),
+                    }
                 }
             }
         }
-    }
-
-    /// Label-correcting search from an overfull server (or from the holes) to one that lacks
-    /// rows. Costs are -1, 0 and 1; a chain of cost 1 is taken at once, because cheaper ones
-    /// were taken in step 2.
-    fn cheapest_chain(&self, from: u16) -> Option<(Vec<Option<Step>>, u16)> {
-        const UNSEEN: i32 = i32::MAX;
-        let mut cost = vec![UNSEEN; self.points.len()];
-        let mut came: Vec<Option<Step>> = vec![None; self.points.len()];
-        let mut queue = VecDeque::from([from]);
-        while let Some(old) = queue.pop_front() {
-            let so_far = if old == from { 0 } else { cost[usize::from(old)] };
-            if !chain_uses(&came, old, from, ROUNDING) {
-                for new in self.could_be_rounded_down_for(old) {
-                    let visited = new == from || chain_visits(&came, old, from, new);
-                    if !visited && cost[usize::from(new)] > so_far {
-                        cost[usize::from(new)] = so_far;
-                        came[usize::from(new)] = Some(Step { old, arc: ROUNDING });
-                        if so_far <= 1 && self.rows.lacks(new) > 0 {
-                            return Some((came, new));
-                        }
-                        queue.push_back(new);
-                    }
-                }
-            }
-            for arc in self.arcs_with(old) {
-                let given_back = i32::from(old != EMPTY && !self.rows.had(arc, old));
-                for new in 0..self.members() {
-                    let at_least = so_far - given_back;
-                    if new == from || cost[usize::from(new)] <= at_least || !self.eligible(new) {
-                        continue;
-                    }
-                    let total = at_least + i32::from(!self.rows.had(arc, new));
-                    if cost[usize::from(new)] <= total
-                        || !self.rows.may_replace(arc, old, new)
-                        || chain_uses(&came, old, from, arc)
-                        || chain_visits(&came, old, from, new)
-                    {
-                        continue;
-                    }
-                    cost[usize::from(new)] = total;
-                    came[usize::from(new)] = Some(Step { old, arc });
-                    if total <= 1 && self.rows.lacks(new) > 0 {
-                        return Some((came, new));
-                    }
-                    queue.push_back(new);
-                }
-            }
-        }
-        let ends = (0..self.members()).filter(|m| self.rows.lacks(*m) > 0);
-        let end = ends.min_by_key(|m| cost[usize::from(*m)])?;
-        (cost[usize::from(end)] != UNSEEN).then_some((came, end))
     }
 
     /// A row is never left short: if no chain was found, anybody distinct fills the hole, in
@@ -456,11 +398,7 @@ impl Planner {
     fn apply(&mut self, came: &[Option<Step>], from: u16, end: u16) {
         let mut new = end;
         while let Some(Step { old, arc }) = came[usize::from(new)] {
-            if arc == ROUNDING {
-                self.rows.quotas.swap_rounding(new, old);
-            } else {
-                self.rows.replace(arc, old, new);
-            }
+            self.rows.replace(arc, old, new);
             if old == from {
                 break;
             }
@@ -493,11 +431,6 @@ impl Planner {
 /// the same row would have been checked against a row that the first one changes.
 fn chain_uses(came: &[Option<Step>], at: u16, from: u16, arc: u32) -> bool {
     chain(came, at, from).any(|step| step.arc == arc)
-}
-
-/// Whether the chain that ends in `at` passes through `member`.
-fn chain_visits(came: &[Option<Step>], at: u16, from: u16, member: u16) -> bool {
-    at == member || chain(came, at, from).any(|step| step.old == member)
 }
 
 fn chain(came: &[Option<Step>], mut at: u16, from: u16) -> impl Iterator<Item = Step> + '_ {

@@ -33,7 +33,8 @@ pub(crate) struct Quotas {
     /// What each member is due, rounded down; with a fraction, `of_member` may be one more.
     rounded_down: Vec<u32>,
     has_fraction: Vec<bool>,
-    zone_size: Vec<usize>,
+    /// The members of each zone.
+    pub zones: Vec<Vec<u16>>,
 }
 
 impl Quotas {
@@ -52,10 +53,16 @@ impl Quotas {
     /// Whether `down` may be rounded down for `up` to be rounded up. Only within a zone, or
     /// between two servers that are zones of their own: else a zone's sum would change, by
     /// which its members' dues are computed, and planning again would move rows.
-    pub(crate) fn can_swap_rounding(&self, down: u16, up: u16) -> bool {
+    fn can_swap_rounding(&self, down: u16, up: u16) -> bool {
         let (a, b) = (self.zone_of[usize::from(down)], self.zone_of[usize::from(up)]);
-        let alone = |zone: u16| self.zone_size.get(usize::from(zone)) == Some(&1);
+        let alone = |zone: u16| self.zones.get(usize::from(zone)).is_some_and(|z| z.len() == 1);
         self.can_round_down(down) && self.can_round_up(up) && (a == b || alone(a) && alone(b))
+    }
+
+    /// Whose quota could be rounded down so that `up`'s is rounded up.
+    pub(crate) fn could_be_rounded_down_for(&self, up: u16) -> Vec<u16> {
+        let members = 0..self.of_member.len() as u16;
+        members.filter(|down| self.can_swap_rounding(*down, up)).collect()
     }
 
     /// Rounds one member down and another up instead.
@@ -112,7 +119,7 @@ impl Quotas {
             of_member,
             rounded_down,
             has_fraction,
-            zone_size: zones.iter().map(Vec::len).collect(),
+            zones: zones.iter().map(|z| z.iter().map(|m| *m as u16).collect()).collect(),
         }
     }
 }
