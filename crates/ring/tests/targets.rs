@@ -304,3 +304,9 @@ fn impossible_plans_say_what_to_do() {
         assert_eq!(result.unwrap_err().to_string(), text);
     }
 }
+
+#[test]
+fn a_simulation_that_leaves_nobody_is_refused() {
+    let alone = Scenario::equal_servers(1, 1, 64);
+    assert_eq!(alone.run(), Err(PlanError::Nobody));
+}
