@@ -22,8 +22,8 @@ mod handshake;
 
 pub use handshake::{ServerKind, ServerVersion};
 
-/// Room behind a caller's buffer, so that the line break comes with the same system call.
-const SPILL_BYTES: usize = 256;
+/// Room behind a caller's buffer for the line break, so that it comes with the same system call.
+const SPILL_BYTES: usize = 2;
 
 /// How long we wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

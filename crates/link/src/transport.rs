@@ -240,7 +240,8 @@ impl Transport {
         }
     }
 
-    /// Receives into `buf` and, once that is full, into `spill`; returns the sum.
+    /// Receives into `buf` and, once that is full, into `spill`; returns the sum. All of both is
+    /// known to be coming, so a call that may wait waits for all of it.
     pub(crate) fn recv_two(
         &mut self,
         buf: &mut [u8],
@@ -251,6 +252,7 @@ impl Transport {
         if let Some(tls) = &mut self.tls {
             return retry(|| tls.recv_slice(fd, buf, flags));
         }
+        let flags = if wait == Wait::Yes { flags | RecvFlags::WAITALL } else { flags };
         let mut parts = [IoSliceMut::new(buf), IoSliceMut::new(spill)];
         retry(|| Ok(recvmsg(fd, &mut parts, &mut RecvAncillaryBuffer::default(), flags)?.bytes))
     }
