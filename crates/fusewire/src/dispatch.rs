@@ -226,7 +226,8 @@ fn payload(device: &Device, unique: u64, data: &Data) -> Delivery {
 }
 
 fn take_back<F: Filesystem>(fs: &F, header: &Header<'_>, owed: Owed, listing: &[u8]) {
-    let req = &Request { unique: 0, uid: header.uid, gid: header.gid, pid: header.pid, groups: &[] };
+    let req =
+        &Request { unique: 0, uid: header.uid, gid: header.gid, pid: header.pid, groups: &[] };
     let closed = |fh, flags| Release { fh, flags, ..Release::default() };
     let result = match owed {
         Owed::Nothing => Ok(()),

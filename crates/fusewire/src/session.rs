@@ -92,7 +92,8 @@ impl<F: Filesystem> Shared<F> {
             tracing::debug!(%error, "cannot clone the channel, sharing the first one");
             Arc::clone(&self.root)
         });
-        let dialect = self.agreed.get().ok_or(HandshakeError::NoInit).map_err(io::Error::other)?.dialect();
+        let dialect =
+            self.agreed.get().ok_or(HandshakeError::NoInit).map_err(io::Error::other)?.dialect();
         Worker::new(Arc::clone(self), device, dialect).serve(permanent)
     }
 
@@ -116,7 +117,8 @@ impl<F: Filesystem> Shared<F> {
                 Received::Unmounted => return Err(io::Error::other(HandshakeError::Unmounted)),
             };
             let parsed = parse(buffer.slice(0..len), crate::decode::Dialect::default());
-            let Ok((header, Operation::Init { major, minor, max_readahead, flags })) = parsed else {
+            let Ok((header, Operation::Init { major, minor, max_readahead, flags })) = parsed
+            else {
                 return Err(io::Error::other(HandshakeError::NoInit));
             };
             if major > MAJOR {
@@ -249,7 +251,8 @@ impl<F: Filesystem> Session<F> {
     }
 }
 
-/// A session served in the background, unmounted when dropped.
+/// A session served in the background. Dropping it unmounts, by force if files are open;
+/// [`stop`](Self::stop) is the orderly way.
 pub struct Running<F: Filesystem> {
     session: Arc<Session<F>>,
     thread: Option<thread::JoinHandle<io::Result<()>>>,
@@ -261,25 +264,37 @@ impl<F: Filesystem> Running<F> {
         &self.session
     }
 
-    /// Unmounts (lazily where busy) and waits until everything is answered.
+    /// Unmounts, lazily where busy, and waits until the last open file is closed and everything
+    /// is answered.
     ///
     /// # Errors
     ///
     /// Unmounting failed, or the session had.
     pub fn stop(mut self) -> io::Result<()> {
-        self.end()
+        self.session.shared.mount.unmount_or_detach()?;
+        self.join()
     }
 
-    fn end(&mut self) -> io::Result<()> {
+    fn join(&mut self) -> io::Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        self.session.shared.mount.unmount_or_detach()?;
         thread.join().map_err(|_| io::Error::other("the session's thread panicked"))?
     }
 }
 
 impl<F: Filesystem> Drop for Running<F> {
     fn drop(&mut self) {
-        if let Err(error) = self.end() {
+        if self.thread.is_none() {
+            return;
+        }
+        // Unlike `stop` this must not wait for files that are still open: they may belong to
+        // the very thread that drops us.
+        let unmounted = match self.session.shared.mount.unmount() {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                self.session.unmounter().unmount_force()
+            }
+            result => result,
+        };
+        if let Err(error) = unmounted.and_then(|()| self.join()) {
             tracing::error!(%error, "ending a FUSE session failed");
         }
     }
