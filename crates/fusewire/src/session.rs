@@ -149,8 +149,10 @@ impl<F: Filesystem> Shared<F> {
 /// A file system and the mount it serves.
 pub struct Session<F: Filesystem> {
     shared: Arc<Shared<F>>,
-    /// Serialises `handshake` and `run`.
+    /// Held while `run` runs.
     running: Mutex<()>,
+    /// Held while INIT is awaited.
+    shaking: Mutex<()>,
 }
 
 impl<F: Filesystem> Session<F> {
@@ -169,21 +171,18 @@ impl<F: Filesystem> Session<F> {
             crew: Mutex::default(),
             crew_changed: Condvar::new(),
         };
-        Self { shared: Arc::new(shared), running: Mutex::new(()) }
+        Self { shared: Arc::new(shared), running: Mutex::new(()), shaking: Mutex::new(()) }
     }
 
     /// Waits for the kernel's INIT and answers it; when this returns, the mount is usable as
-    /// soon as [`run`](Self::run) is called. Optional: `run` does it otherwise.
+    /// soon as [`run`](Self::run) is called. Optional: `run` does it otherwise. Later calls
+    /// answer at once what was agreed on.
     ///
     /// # Errors
     ///
     /// [`HandshakeError`] inside, or an error of the device.
     pub fn handshake(&self) -> io::Result<Capabilities> {
-        let _running = self.running.lock();
-        self.shake()
-    }
-
-    fn shake(&self) -> io::Result<Capabilities> {
+        let _shaking = self.shaking.lock();
         match self.shared.agreed.get() {
             Some(agreed) => Ok(agreed.clone()),
             None => self.shared.handshake(),
@@ -199,7 +198,8 @@ impl<F: Filesystem> Session<F> {
     pub fn run(&self) -> io::Result<()> {
         let _running = self.running.lock();
         let shared = &self.shared;
-        let result = self.shake().and_then(|_| shared.serve(Ok(Arc::clone(&shared.root)), true));
+        let result =
+            self.handshake().and_then(|_| shared.serve(Ok(Arc::clone(&shared.root)), true));
         if result.is_err() {
             // Other workers end only when the mount does.
             shared.mount.unmount_lazy()?;

@@ -22,6 +22,9 @@ const NOBODY: u32 = 65534;
 /// Makes this test program act as a daemon on the directory it names.
 const DAEMON_VAR: &str = "FUSEWIRE_TEST_DAEMON";
 
+/// Tells this test program that it runs in a mount namespace of its own.
+const INNER_VAR: &str = "FUSEWIRE_TEST_INNER";
+
 /// A root directory and nothing else.
 struct Bare;
 
@@ -183,14 +186,40 @@ fn files_and_missing_directories_are_no_mountpoints() {
 }
 
 /// Through fusermount3, which must be installed setuid root; the mount belongs to the user.
+///
+/// The test proper runs in a mount namespace of its own, in which every user may open
+/// `/dev/fuse`: udev arranges that on ordinary machines, but nobody does in a small container.
 #[test]
 fn an_unprivileged_user_mounts_and_unmounts_through_fusermount3() {
+    let mut inner = Command::new(std::env::current_exe().unwrap());
+    inner.args(["--exact", "unprivileged_inner", "--nocapture"]).env(INNER_VAR, "1");
+    // SAFETY: one system call between fork and exec.
+    unsafe {
+        inner.pre_exec(|| match libc::unshare(libc::CLONE_NEWNS) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    let output = inner.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Not a test of its own: the one above, inside its namespace.
+#[test]
+fn unprivileged_inner() {
+    if std::env::var_os(INNER_VAR).is_none() {
+        return;
+    }
     let place = Place::new();
+    open_fuse_device_to_all(place.path());
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o700)).unwrap();
     std::os::unix::fs::chown(place.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     let mut daemon = Daemon::start(&place, NOBODY);
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    let line = mounts.lines().find(|l| l.contains(place.path().to_str().unwrap())).unwrap();
+    let line = mounts
+        .lines()
+        .find(|l| l.contains(place.path().to_str().unwrap()) && l.contains("fuse"))
+        .unwrap();
     assert!(line.starts_with("with,\\040comma "), "{line}");
     assert!(line.contains(" fuse.bare ") && line.contains("user_id=65534"), "{line}");
 
@@ -201,4 +230,20 @@ fn an_unprivileged_user_mounts_and_unmounts_through_fusermount3() {
         Command::new("fusermount3").arg("-u").arg(place.path()).uid(NOBODY).status().unwrap();
     assert!(status.success());
     assert!(daemon.0.wait().unwrap().success(), "unmounting is a clean end");
+}
+
+/// Puts a device node with mode 0666 over `/dev/fuse`, in this mount namespace only.
+fn open_fuse_device_to_all(scratch: &Path) {
+    use rustix::{
+        fs::{CWD, FileType, Mode, makedev, mknodat},
+        mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, unmount},
+    };
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).unwrap();
+    mount("none", scratch, "tmpfs", MountFlags::empty(), None).unwrap();
+    let node = scratch.join("fuse");
+    mknodat(CWD, &node, FileType::CharacterDevice, Mode::RUSR, makedev(10, 229)).unwrap();
+    fs::set_permissions(&node, fs::Permissions::from_mode(0o666)).unwrap();
+    mount_bind(&node, "/dev/fuse").unwrap();
+    unmount(scratch, rustix::mount::UnmountFlags::DETACH).unwrap();
 }
