@@ -17,6 +17,10 @@ use crate::{
 const SLICES_MAX: usize = 1023;
 
 /// What to write back.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for one request on the stack; boxing would allocate on every getattr"
+)]
 pub(crate) enum Outcome {
     /// The kernel expects no answer.
     Silent,

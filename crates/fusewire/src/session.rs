@@ -288,9 +288,19 @@ impl<F: Filesystem> Drop for Running<F> {
         }
         // Unlike `stop` this must not wait for files that are still open: they may belong to
         // the very thread that drops us.
-        let unmounted = match self.session.shared.mount.unmount() {
+        let mount = &self.session.shared.mount;
+        let unmounted = match mount.unmount() {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                self.session.unmounter().unmount_force()
+                let forced = self.session.unmounter().unmount_force();
+                if let Err(error) = forced {
+                    // Without root: out of the tree, and served until the files are closed.
+                    tracing::warn!(%error, "cannot force an unmount, detaching the mount instead");
+                    if let Err(error) = mount.unmount_lazy() {
+                        tracing::error!(%error, "detaching a FUSE mount failed");
+                    }
+                    return;
+                }
+                Ok(())
             }
             result => result,
         };

@@ -1,5 +1,7 @@
 //! Lock waits against the kernel: they hold no worker and end with a signal.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod memfs;
 
 use std::{

@@ -1,5 +1,7 @@
 //! Mounting and unmounting: stale mounts, foreign mounts, and without root.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     io::ErrorKind,
