@@ -20,6 +20,8 @@ pub struct VfsConfig {
     pub write_back_age: Duration,
     /// Time between two signs of life of the session.
     pub heartbeat: Duration,
+    /// A session that gave no sign of life for this long may be ended by any other.
+    pub session_lease: Duration,
     /// Compact a chunk when it has this many extent records.
     pub compact_records: u32,
 }
@@ -34,6 +36,7 @@ impl Default for VfsConfig {
             kernel_ttl: Duration::from_secs(10),
             write_back_age: Duration::from_secs(5),
             heartbeat: Duration::from_secs(2),
+            session_lease: Duration::from_secs(60),
             compact_records: 100,
         }
     }

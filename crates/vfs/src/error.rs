@@ -2,7 +2,7 @@
 
 use ringfs_base::Errno;
 use ringfs_meta::MetaError;
-use ringfs_store::StoreError;
+use ringfs_store::{ErrorKind, StoreError};
 use std::sync::Arc;
 
 /// A failed operation. Cheap to clone: one write-back failure is told to every waiter.
@@ -31,8 +31,12 @@ impl VfsError {
         match self {
             VfsError::Posix(errno) => *errno,
             VfsError::Meta(cause) => cause.errno(),
-            VfsError::Data(cause) if cause.is_full() => Errno::ENOSPC,
-            VfsError::Data(_) | VfsError::BufferFull | VfsError::Stopped => Errno::EIO,
+            VfsError::Data(cause) => match cause.kind() {
+                ErrorKind::NoSpace => Errno::ENOSPC,
+                // Retries are the store's; what comes out of it is final.
+                ErrorKind::Retry | ErrorKind::GiveUp => Errno::EIO,
+            },
+            VfsError::BufferFull | VfsError::Stopped => Errno::EIO,
         }
     }
 }

@@ -9,6 +9,7 @@ use ringfs_base::{BlockId, Errno, InodeId};
 use ringfs_meta::{
     AttrFlags, Commit, CommitData, CommitRequest, Committed, ExtentRecord,
 };
+use ringfs_store::Surplus;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,20 +21,15 @@ impl Vfs {
     /// What close(2) waits for: everything written to the file so far is on R block servers and
     /// its metadata safe at the volume's durability level.
     pub fn close(&self, ino: InodeId) -> Result<(), VfsError> {
-        let Some(node) = self.nodes.known(ino) else { return Ok(()) };
-        if !node.lock().is_dirty() {
-            return Ok(());
-        }
-        self.flush_node(&node)?;
-        Ok(self.session.barrier()?)
-    }
-
-    /// As [`Self::close`], and also what other files and directories had acknowledged before.
-    pub fn fsync(&self, ino: InodeId) -> Result<(), VfsError> {
         if let Some(node) = self.nodes.known(ino) {
             self.flush_node(&node)?;
         }
         Ok(self.session.barrier()?)
+    }
+
+    /// What fsync(2) waits for: the same, and whatever else this mount had acknowledged before.
+    pub fn fsync(&self, ino: InodeId) -> Result<(), VfsError> {
+        self.close(ino)
     }
 
     /// Writes back everything. The first failure is returned, the others are tried all the same.
@@ -169,7 +165,7 @@ impl Vfs {
                     epoch = self.placements.refresh(&self.session, &self.store, now)?;
                     // Copies go to the owners of the new epoch before the commit names it.
                     for block in blocks_of_layer(layer) {
-                        self.store.repair(block)?;
+                        self.store.repair(block, Surplus::Keep)?;
                     }
                 }
                 Commit::Straddles(attr) => return self.append_elsewhere(node, layer, attr.size),
@@ -332,7 +328,14 @@ impl WriteBackQueue {
         // A node that a close has cleaned meanwhile leaves without being flushed.
         while let Some((since, node)) = nodes.front() {
             let due = any_age || since.elapsed() >= age;
-            let dirty = node.try_state().is_none_or(|state| state.is_dirty());
+            // Only tried: a writer holds its node's lock while it waits for this queue's.
+            let dirty = match node.try_state() {
+                Some(mut state) if !state.is_dirty() => {
+                    state.queued = false;
+                    false
+                }
+                _ => true,
+            };
             if dirty && !due {
                 return None;
             }
@@ -340,7 +343,6 @@ impl WriteBackQueue {
             if dirty {
                 return Some(node);
             }
-            node.lock().queued = false;
         }
         None
     }

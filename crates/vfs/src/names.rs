@@ -150,15 +150,12 @@ impl Vfs {
         let node = self.nodes.remember(attr.ino);
         let fresh =
             self.changes.none_since(before, attr.ino) && self.changes.none_since(before, parent);
-        let mut state = node.lock();
-        if fresh {
-            state.attr = Some(attr);
+        drop(node);
+        let mut looked = self.note_attr(&attr, before);
+        if !fresh {
+            looked.ttl = Duration::ZERO;
         }
-        let merged = if state.is_dirty() && fresh { state.merged() } else { None };
-        Looked {
-            attr: merged.unwrap_or(attr),
-            ttl: if fresh { self.config.kernel_ttl } else { Duration::ZERO },
-        }
+        looked
     }
 }
 

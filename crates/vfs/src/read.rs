@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ringfs_base::limits::{BLOCK_BYTES, CHUNK_BYTES};
 use ringfs_base::{Errno, InodeId, SliceId};
 use ringfs_meta::{ExtentRecord, Source, resolve};
-use ringfs_store::ReadReq;
+use ringfs_store::{ReadReq, StoreError};
 use std::ops::Range;
 
 /// How often a read starts over because the file changed under it.
@@ -44,7 +44,9 @@ impl Vfs {
             match self.execute(plan.parts, ahead > 0) {
                 // The blocks may have been replaced by a compaction or truncation elsewhere: look
                 // again where the data are now. Missing twice in the same place is damage.
-                Err(VfsError::Data(cause)) if cause.is_missing() && attempt < 2 => {
+                Err(VfsError::Data(cause))
+                    if matches!(*cause, StoreError::Missing { .. }) && attempt < 2 =>
+                {
                     tracing::debug!(%ino, %cause, "reading again with fresh extents");
                     node.lock().content = Default::default();
                 }

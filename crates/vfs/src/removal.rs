@@ -74,9 +74,8 @@ impl Vfs {
     fn victim_of(&self, ino: Option<InodeId>) -> (Victim, Option<RwLockWriteGuard<'_, ()>>) {
         let Some(ino) = ino else { return (Victim::Unknown, None) };
         let guard = self.victim(ino).write();
-        let open = self.nodes.known(ino).is_some_and(|node| {
-            node.opens.load(Ordering::SeqCst) > 0 || node.lock().is_dirty()
-        });
+        let open =
+            self.nodes.known(ino).is_some_and(|node| node.opens.load(Ordering::SeqCst) > 0);
         (if open { Victim::Open(ino) } else { Victim::NotOpen(ino) }, Some(guard))
     }
 

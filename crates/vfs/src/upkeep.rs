@@ -180,7 +180,7 @@ impl Vfs {
         let holds: Vec<InodeId> =
             last.orphans.iter().copied().filter(|ino| self.hold_if_open(*ino)).collect();
         let epoch = self.placements.epoch();
-        let beat = Beat { holds: &holds, oldest_slice: self.session.oldest_slice(), epoch };
+        let beat = Beat { holds: &holds, oldest_slice: None, epoch };
         let pulse = self.session.heartbeat(&beat)?;
         if pulse.epoch != epoch {
             self.placements.refresh(&self.session, &self.store, pulse.epoch)?;
@@ -213,9 +213,22 @@ impl Vfs {
         }
     }
 
+    /// Bytes of files that fit on nodes that all have a memory limit; 0 if one has none or does
+    /// not answer.
+    fn capacity_bytes(&self) -> u64 {
+        let mut sum = 0;
+        for node in self.store.nodes() {
+            match node.memory {
+                Ok(memory) if memory.max > 0 => sum += memory.max,
+                _ => return 0,
+            }
+        }
+        sum / u64::from(self.session.volume().config().replicas.max(1))
+    }
+
     /// What need not be done at every beat.
     fn tidy(&self) {
-        match self.session.volume().reap() {
+        match self.session.volume().reap(self.config.session_lease) {
             Ok(dead) => {
                 for session in dead {
                     tracing::info!(%session, "a session that gave no sign of life was ended");
@@ -223,7 +236,6 @@ impl Vfs {
             }
             Err(error) => tracing::debug!(%error, "could not look for dead sessions"),
         }
-        let capacity = self.store.capacity_bytes().unwrap_or(0);
-        self.upkeep.capacity_bytes.store(capacity, Ordering::Relaxed);
+        self.upkeep.capacity_bytes.store(self.capacity_bytes(), Ordering::Relaxed);
     }
 }
