@@ -3,7 +3,7 @@
 use crate::error::ClusterError;
 use crate::nodes::NodeLink;
 use crate::subject::Subject;
-use ringfs_link::{Cmd, Health, LinkError, Reply};
+use ringfs_link::{Cmd, Health, LinkError};
 use ringfs_meta::Durability;
 use ringfs_ring::{Shares, Table};
 use ringfs_store::NodeIndex;
