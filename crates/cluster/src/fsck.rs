@@ -2,14 +2,15 @@
 //!
 //! It judges the metadata first ([`census`] gathers, [`tree`] and [`records`] judge), then, if
 //! asked, the data ([`data`]). It never changes anything, and it works beside live mounts: a first
-//! look at something that changes under it can mislead, so with sessions at work whatever looks wrong
-//! is looked at again, and only what two passes found alike is reported.
+//! look at something that changes under it can mislead, so if anything looks wrong everything is
+//! looked at again, and only what all passes found alike is reported.
 
 mod census;
 mod data;
 mod finding;
 mod paths;
 mod records;
+mod recount;
 mod tree;
 mod usage;
 
@@ -42,6 +43,9 @@ pub enum Checks {
 
 /// Findings that are reported with path and text; more are only counted.
 pub const REPORTED_MAX: usize = 1000;
+
+/// How often everything is looked at while something looks wrong; twice if nobody is at work.
+const PASSES_MAX: u32 = 3;
 
 /// One finding, ready to be shown.
 #[derive(Clone, Debug, Serialize)]
@@ -118,10 +122,18 @@ pub fn fsck(subject: &Subject, checks: Checks, job: &Job) -> Result<FsckReport, 
         Checks::Metadata => Default::default(),
         Checks::Data | Checks::Deep => subject.volume.slices_in_flight()?,
     };
-    let (mut census, records) = look(subject, job)?;
-    if records.sessions > 0 && !census.findings.is_empty() {
-        let (again, _) = look(subject, job)?;
-        confirm(&mut census, again);
+    let (mut census, mut records) = look(subject, job)?;
+    let mut passes = 1;
+    while passes < PASSES_MAX && has_doubtful(&census) {
+        // Nobody may be at work now and somebody may have been a moment ago.
+        let quiet = records.sessions == 0 && passes > 1;
+        if quiet {
+            break;
+        }
+        let (again, now) = look(subject, job)?;
+        confirm(subject, &mut census, again)?;
+        records = now;
+        passes += 1;
     }
     let looked = match checks {
         Checks::Metadata => Looked::default(),
@@ -134,22 +146,33 @@ pub fn fsck(subject: &Subject, checks: Checks, job: &Job) -> Result<FsckReport, 
 }
 
 fn look(subject: &Subject, job: &Job) -> Result<(Census, Records), ClusterError> {
+    job.forget_problems();
     let mut census = Census::take(&subject.shards, job)?;
     tree::judge(&mut census, job);
     let records = records::check(&subject.shards, &mut census, job)?;
     Ok((census, records))
 }
 
-/// Keeps the findings that the second pass has too, and takes the rest from the second pass.
-fn confirm(census: &mut Census, again: Census) {
+/// Usage is in flux while sessions write, and another pass would not help.
+fn has_doubtful(census: &Census) -> bool {
+    let in_flux = |finding: &Finding| matches!(finding, Finding::WrongUsage { in_flux: true, .. });
+    census.findings.iter().any(|finding| !in_flux(finding))
+}
+
+/// Keeps the findings that the next pass has too, and takes the rest from that pass.
+fn confirm(subject: &Subject, census: &mut Census, again: Census) -> Result<(), ClusterError> {
     let first: HashSet<Finding> = std::mem::take(&mut census.findings).into_iter().collect();
     let more = again.more_findings.min(census.more_findings);
     *census = again;
     census.more_findings = more;
-    // Usage differs from one moment to the next while sessions write.
-    census
-        .findings
-        .retain(|f| first.contains(f) || matches!(f, Finding::WrongUsage { .. }));
+    for finding in std::mem::take(&mut census.findings) {
+        // Usage differs from one moment to the next while sessions write.
+        let again = first.contains(&finding) || matches!(finding, Finding::WrongUsage { .. });
+        if again && recount::holds(&subject.shards, &finding)? {
+            census.findings.push(finding);
+        }
+    }
+    Ok(())
 }
 
 fn report(

@@ -118,8 +118,7 @@ pub fn gc(subject: &Subject, options: &GcOptions, job: &Job) -> Result<GcReport,
     let in_flight = subject.volume.slices_in_flight()?;
     let references = References::read(&subject.volume, job)?;
     for node in subject.node_indices() {
-        let mut found =
-            NodeGarbage { node: subject.node_name(node), ..NodeGarbage::default() };
+        let mut found = NodeGarbage { node: subject.node_name(node), ..NodeGarbage::default() };
         match collect(subject, options, job, node, &in_flight, &references, &mut found) {
             Ok(()) => {}
             Err(ClusterError::Node { cause, .. }) => found.failed = Some(cause),
@@ -144,11 +143,7 @@ fn reap(subject: &Subject, lease: Duration, job: &Job) -> Result<u64, ClusterErr
 }
 
 /// Removes files without a name that nobody has open any more, by a session of our own.
-fn purge_orphans(
-    subject: &Subject,
-    job: &Job,
-    report: &mut GcReport,
-) -> Result<(), ClusterError> {
+fn purge_orphans(subject: &Subject, job: &Job, report: &mut GcReport) -> Result<(), ClusterError> {
     job.begin("removing files without a name", 0)?;
     if subject.volume.orphans(1)?.is_empty() {
         return Ok(());
@@ -201,11 +196,7 @@ fn purge_all(subject: &Subject, session: &Session, job: &Job) -> Result<u64, Clu
 }
 
 /// What fails here is garbage that the rest of the run, or the next one, finds.
-fn remove_freed(
-    subject: &Subject,
-    freed: &[ExtentRecord],
-    job: &Job,
-) -> Result<(), ClusterError> {
+fn remove_freed(subject: &Subject, freed: &[ExtentRecord], job: &Job) -> Result<(), ClusterError> {
     for record in freed.iter().filter(|record| !record.is_hole()) {
         let blocks: Vec<BlockId> =
             blocks_of(record.slice, subject.blocks_in(record.slice_len)).collect();
@@ -270,8 +261,7 @@ fn list_garbage(
 ) -> Result<Listing, ClusterError> {
     job.begin("listing blocks", 0)?;
     let link = &subject.nodes[node.0];
-    let mut listing =
-        Listing { blocks: 0, in_flight: 0, garbage: HashSet::new(), complete: true };
+    let mut listing = Listing { blocks: 0, in_flight: 0, garbage: HashSet::new(), complete: true };
     let mut cursor = 0;
     loop {
         let (next, blocks) = subject.store.list(node, cursor).map_err(|e| link.failed(&e))?;

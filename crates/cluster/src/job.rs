@@ -107,6 +107,11 @@ impl Job {
         self.state.lock().progress.problems += count;
     }
 
+    /// Everything is looked at anew: what was found so far does not count.
+    pub(crate) fn forget_problems(&self) {
+        self.state.lock().progress.problems = 0;
+    }
+
     fn update(&self, change: impl FnOnce(&mut Progress)) -> Result<(), ClusterError> {
         let progress = {
             let mut state = self.state.lock();
@@ -155,7 +160,10 @@ mod tests {
         for _ in 0..3 {
             job.spend(50_000).unwrap();
         }
-        assert!(begun.elapsed() >= Duration::from_millis(100), "the third waits for the two before");
+        assert!(
+            begun.elapsed() >= Duration::from_millis(100),
+            "the third waits for the two before"
+        );
         let job = Job::new().limit(1);
         job.spend(1_000_000).unwrap();
         std::thread::scope(|scope| {

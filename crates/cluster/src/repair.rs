@@ -174,8 +174,7 @@ impl Run<'_> {
         };
         let source = Mutex::new(Source { slice: first, index: 0, under_way: BTreeSet::new() });
         let position = |source: &Source| {
-            let (at, _) =
-                source.under_way.first().copied().unwrap_or((source.slice, source.index));
+            let (at, _) = source.under_way.first().copied().unwrap_or((source.slice, source.index));
             let slice = self.slices.get(at).map_or(u64::MAX, |(slice, _)| slice.0);
             Some(Position { pass, slice })
         };
@@ -335,9 +334,7 @@ impl Run<'_> {
         references: &References,
     ) -> Result<(), ClusterError> {
         let placement = &self.subject.placement;
-        blocks.retain(|block| {
-            references.has(*block) && !placement.owners(*block).contains(&node)
-        });
+        blocks.retain(|block| references.has(*block) && !placement.owners(*block).contains(&node));
         blocks.sort_unstable();
         blocks.dedup();
         if blocks.is_empty() {

@@ -149,12 +149,11 @@ pub fn status(subject: &Subject) -> Result<VolumeStatus, ClusterError> {
         .enumerate()
         .map(|(index, (link, answer))| {
             let node = NodeIndex(index);
-            let doubt = known.iter().find(|one| one.node == node).and_then(|one| {
-                match &one.health {
+            let doubt =
+                known.iter().find(|one| one.node == node).and_then(|one| match &one.health {
                     Health::Up => None,
                     Health::Suspect { cause, .. } => Some(cause.to_string()),
-                }
-            });
+                });
             let mut report = answer.report(link.node.name.to_string(), address(link), doubt);
             report.marked_down = subject.placement.is_down(node);
             if let Some(shares) = &shares {
@@ -266,8 +265,7 @@ mod tests {
     fn what_a_server_says_of_itself_is_read() {
         let info = "redis_version:7.0.15\r\nused_memory:1048576\r\nmaxmemory:0\r\n\
                     uptime_in_seconds:7\r\n";
-        let answer =
-            Answer { info: Ok(info.to_owned()), latency: Some(Duration::from_micros(40)) };
+        let answer = Answer { info: Ok(info.to_owned()), latency: Some(Duration::from_micros(40)) };
         let report = answer.report("a".into(), "redis://a:1".into(), None);
         assert_eq!(report.state, NodeState::Up);
         assert_eq!(report.version.as_deref(), Some("redis 7.0.15"));

@@ -182,11 +182,17 @@ fn garbage_is_counted_by_node_and_removed() {
     assert!(first.garbage_bytes() > 0 && first.removed_blocks() == 0, "counting removes nothing");
     let done = gc(&w.subject, &DELETE, &Job::new()).unwrap();
     assert_eq!((done.removed_blocks(), done.garbage_bytes()), (6, first.garbage_bytes()));
-    assert_eq!(w.subject.store().check_many(
-        &[ringfs_base::BlockId { slice, index: 0 }],
-        ringfs_store::Depth::Header,
-        ringfs_store::Scope::Everywhere,
-    )[0].iter().filter(|c| c.state == ringfs_store::CopyState::Missing).count(), 3);
+    assert_eq!(
+        w.subject.store().check_many(
+            &[ringfs_base::BlockId { slice, index: 0 }],
+            ringfs_store::Depth::Header,
+            ringfs_store::Scope::Everywhere,
+        )[0]
+        .iter()
+        .filter(|c| c.state == ringfs_store::CopyState::Missing)
+        .count(),
+        3
+    );
     w.assert_clean(Checks::Deep);
     serde_json::to_string(&done).unwrap();
 }
@@ -240,14 +246,20 @@ fn writers_lose_nothing_while_garbage_is_collected() {
                         // One that is given up now and then.
                         for slice in slices.iter().rev().skip(usize::from(round % 5 == 0)) {
                             let record = ExtentRecord {
-                                pos: 0, len: 5_000, slice: *slice, off: 0, slice_len: 5_000,
+                                pos: 0,
+                                len: 5_000,
+                                slice: *slice,
+                                off: 0,
+                                slice_len: 5_000,
                             };
                             world::commit(&s, ino, CommitData::Extents(&[(0, &[record])]));
                         }
                         if round % 4 == 0 {
                             let oldest = Some(s.next_slice().unwrap());
                             let beat = ringfs_meta::Beat {
-                                holds: &[], oldest_slice: oldest, epoch: s.epoch(),
+                                holds: &[],
+                                oldest_slice: oldest,
+                                epoch: s.epoch(),
                             };
                             s.heartbeat(&beat).unwrap();
                         }
@@ -349,8 +361,12 @@ fn status_tells_who_is_up() {
     assert!(told.nodes[2].cause.is_some() && told.nodes[2].version.is_none());
     let shares: f64 = told.nodes.iter().filter_map(|node| node.copies_share).sum();
     assert!((shares - 1.0).abs() < 1e-9, "{shares}");
-    assert!(told.nodes[0].version.as_deref().is_some_and(|v| v.contains("redis")
-        || v.contains("valkey")));
+    assert!(
+        told.nodes[0]
+            .version
+            .as_deref()
+            .is_some_and(|v| v.contains("redis") || v.contains("valkey"))
+    );
     assert!(told.nodes[0].latency_us.is_some() && told.nodes[0].uptime_seconds.is_some());
     serde_json::to_string(&told).unwrap();
     session.end().unwrap();

@@ -282,7 +282,11 @@ fn bad_extents() {
 fn extents_out_of_their_slice() {
     breaks("bad-extents", Some("/big"), |w| {
         let slice = w.slice("big");
-        add_record(w, "big", ExtentRecord { pos: 0, len: 20, slice, off: 10_000, slice_len: 10_000 });
+        add_record(
+            w,
+            "big",
+            ExtentRecord { pos: 0, len: 20, slice, off: 10_000, slice_len: 10_000 },
+        );
     });
 }
 
@@ -389,7 +393,9 @@ fn a_live_volume_under_change_has_no_false_findings() {
                 let ino = world::make(&s, ROOT, &name, FileKind::File);
                 if round % 300 >= 200 || round.is_multiple_of(3) {
                     s.unlink(ROOT, name.as_bytes(), Victim::NotOpen(ino), world::NOW).unwrap();
-                } else if let Ok(old) = s.lookup(ROOT, format!("new{}", (round + 7) % 300).as_bytes()) {
+                } else if let Ok(old) =
+                    s.lookup(ROOT, format!("new{}", (round + 7) % 300).as_bytes())
+                {
                     let (name, ino) = (format!("new{}", (round + 7) % 300), old.attr.ino);
                     s.unlink(ROOT, name.as_bytes(), Victim::NotOpen(ino), world::NOW).unwrap();
                 }

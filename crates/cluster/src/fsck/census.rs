@@ -104,8 +104,7 @@ impl Census {
                     _ => {}
                 }
             }
-            let cmds: Vec<_> =
-                groups.iter().map(|g| hgetall(shard, &format!("a{g}"))).collect();
+            let cmds: Vec<_> = groups.iter().map(|g| hgetall(shard, &format!("a{g}"))).collect();
             for (group, reply) in groups.iter().zip(shard.fetch(&cmds)?) {
                 let Some(fields) = self.hash_of(shard, job, &format!("a{group}"), reply)? else {
                     continue;
@@ -347,7 +346,9 @@ impl Census {
         }
         let entry = value
             .split_first_chunk::<8>()
-            .and_then(|(ino, rest)| Some((InodeId::from_bytes(*ino), FileKind::from_dirent_type(*rest.first()?)?)))
+            .and_then(|(ino, rest)| {
+                Some((InodeId::from_bytes(*ino), FileKind::from_dirent_type(*rest.first()?)?))
+            })
             .filter(|_| value.len() == 9);
         let Some((ino, says)) = entry else {
             return self.report(job, Finding::BadEntry { dir, name: name.to_vec() });

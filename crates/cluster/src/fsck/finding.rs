@@ -253,8 +253,11 @@ impl Finding {
                 format!("{at}: the name leads to inode {ino}, which is gone; remove the name")
             }
             F::WrongType { is, .. } => {
-                format!("{at}: the name says another type than its inode, which is {}; rename it \
-                         to write the entry anew", kind_name(*is))
+                format!(
+                    "{at}: the name says another type than its inode, which is {}; rename it \
+                         to write the entry anew",
+                    kind_name(*is)
+                )
             }
             F::BadEntry { .. } => {
                 format!("{at}: the directory entry is no inode number; remove the name")
@@ -277,12 +280,14 @@ impl Finding {
                 count(u64::from(*names), "name")
             ),
             F::WrongEntryCount { says, found, .. } => {
-                format!("{at}: the directory says it has {}, and has {found}",
-                        count(u64::from(*says), "name"))
+                format!(
+                    "{at}: the directory says it has {}, and has {found}",
+                    count(u64::from(*says), "name")
+                )
             }
-            F::BadAttributes { .. } => format!(
-                "{at}: the attributes cannot be read; restore the metadata from a backup"
-            ),
+            F::BadAttributes { .. } => {
+                format!("{at}: the attributes cannot be read; restore the metadata from a backup")
+            }
             F::WrongLinkCount { says, found, .. } => {
                 format!("{at}: the link count is {says} and should be {found}")
             }
@@ -304,16 +309,16 @@ impl Finding {
             F::NoRoot => {
                 "the root directory is gone; restore the metadata from a backup".to_owned()
             }
-            F::MissingPart { part, .. } => format!(
-                "{at}: its {} are gone; restore the file from a backup", part.name()
-            ),
+            F::MissingPart { part, .. } => {
+                format!("{at}: its {} are gone; restore the file from a backup", part.name())
+            }
             F::HiddenPart { part, .. } => format!(
                 "{at}: it has {} that its attributes do not mention, so no reader sees them",
                 part.name()
             ),
-            F::LeftoverPart { ino, part } => format!(
-                "{} of inode {ino}, which does not exist, take up memory", part.name()
-            ),
+            F::LeftoverPart { ino, part } => {
+                format!("{} of inode {ino}, which does not exist, take up memory", part.name())
+            }
             F::BadSize { size, .. } => {
                 format!("{at}: a size of {size} bytes cannot be; truncate the file")
             }
@@ -337,7 +342,8 @@ impl Finding {
                 slice.0
             ),
             F::SliceLengths { slice, .. } => format!(
-                "{at}: extents disagree about the length of slice {:x}; copy the file", slice.0
+                "{at}: extents disagree about the length of slice {:x}; copy the file",
+                slice.0
             ),
             F::BeyondSize { chunk, .. } => format!(
                 "{at}: chunk {chunk} has data beyond the file's size, which would show if the \
@@ -358,7 +364,10 @@ impl Finding {
             ),
             F::WrongUsage { says, found, in_flux } => format!(
                 "usage says {} inodes and {} bytes, counted were {} and {}; {}",
-                says.0, says.1, found.0, found.1,
+                says.0,
+                says.1,
+                found.0,
+                found.1,
                 if *in_flux {
                     "that may be in flux, as sessions are at work"
                 } else {
@@ -374,9 +383,9 @@ impl Finding {
                 "key \"{}\" is none that this version writes; a newer ringfs may",
                 key.escape_ascii()
             ),
-            F::NodeUnreachable { node, cause } => format!(
-                "node {node} could not be checked: {cause}; start it, then check again"
-            ),
+            F::NodeUnreachable { node, cause } => {
+                format!("node {node} could not be checked: {cause}; start it, then check again")
+            }
             F::MissingCopies { node, blocks, .. } => format!(
                 "{at}: {} missing on node {node}; run `ringfs repair`",
                 if *blocks == 1 { "1 block is".to_owned() } else { format!("{blocks} blocks are") }

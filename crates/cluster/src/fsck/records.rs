@@ -193,11 +193,7 @@ fn check_ring(
 
 /// The sessions that fields of the control record are about: a letter, the session, and perhaps
 /// more, `len` bytes in all.
-fn session_ids(
-    control: &HashMap<Bytes, Bytes>,
-    letter: u8,
-    len: usize,
-) -> BTreeSet<SessionId> {
+fn session_ids(control: &HashMap<Bytes, Bytes>, letter: u8, len: usize) -> BTreeSet<SessionId> {
     control
         .keys()
         .filter(|field| field.first() == Some(&letter) && field.len() == len)

@@ -42,12 +42,7 @@ pub fn repair_usage(subject: &Subject, job: &Job) -> Result<UsageRepaired, Clust
     let (Some((says, found)), Some(shard)) = (wrong, subject.shards.iter().next()) else {
         return Ok(UsageRepaired::NotNeeded);
     };
-    let args = [
-        says.0.to_string(),
-        says.1.to_string(),
-        found.0.to_string(),
-        found.1.to_string(),
-    ];
+    let args = [says.0.to_string(), says.1.to_string(), found.0.to_string(), found.1.to_string()];
     let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
     let reply = shard.pool().get()?.eval(&SET_USAGE, &[&shard.key("c")], &args)?;
     match reply.into_int().map_err(|e| shard.named(e))? {

@@ -62,17 +62,12 @@ impl World {
             bytes_max: 0,
             nodes: records.clone(),
         };
-        let volume =
-            Volume::format(&meta.endpoint(), TIMEOUTS, &config, 0, 0, NOW).unwrap();
+        let volume = Volume::format(&meta.endpoint(), TIMEOUTS, &config, 0, 0, NOW).unwrap();
         let members: Vec<Member> = names.iter().cloned().map(Member::new).collect();
         let table = plan(None, &members, replicas, 256).unwrap();
         volume.set_ring(Epoch(0), &table.encode(), &records).unwrap();
-        let placement: Arc<dyn Placement> = Arc::new(RingPlacement::new(
-            Arc::new(table),
-            &names,
-            &StatusOverlay::default(),
-            None,
-        ));
+        let placement: Arc<dyn Placement> =
+            Arc::new(RingPlacement::new(Arc::new(table), &names, &StatusOverlay::default(), None));
         let list: Vec<Node> = names
             .iter()
             .zip(&nodes)
