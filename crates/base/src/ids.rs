@@ -194,6 +194,10 @@ checked_name!(
     /// Name of a node (a block server). Placement hashes it, so it outlives changes of address.
     NodeName, NodeNameError, "node name"
 );
+checked_name!(
+    /// Name of a zone: servers that may fail together (a rack, a room, one machine).
+    ZoneName, ZoneNameError, "zone name"
+);
 
 #[cfg(test)]
 mod tests {

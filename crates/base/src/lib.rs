@@ -13,5 +13,5 @@ pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use errno::Errno;
 pub use ids::{
     BlockId, Epoch, InodeId, NodeName, NodeNameError, SessionId, SliceId, VolumeName,
-    VolumeNameError, VolumeUuid,
+    VolumeNameError, VolumeUuid, ZoneName, ZoneNameError,
 };

@@ -1,0 +1,131 @@
+//! The nodes as one store sees them: a connection pool each, and what is known about their health.
+
+use crate::placement::{NodeIndex, Placement};
+use crate::plan::Condition;
+use ringfs_base::NodeName;
+use ringfs_link::{Endpoint, Health, LinkError, Pool, PooledConn, Timeouts};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A block server as the volume's membership record names it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name, by which the ring places blocks.
+    pub name: NodeName,
+    /// Where it is now.
+    pub endpoint: Endpoint,
+}
+
+impl Node {
+    /// Whether name, address and credentials are the same, so that connections may be kept.
+    pub(crate) fn is_same(&self, other: &Node) -> bool {
+        self.name == other.name && self.endpoint == other.endpoint
+    }
+}
+
+/// A node with its connections.
+pub(crate) struct Peer {
+    pub(crate) node: Node,
+    pub(crate) pool: Pool,
+    /// Another copy overtook it; cleared by the next answer in time.
+    lagging: AtomicBool,
+    /// Smoothed time of one read, in microseconds; 0 before the first.
+    latency_us: AtomicU64,
+}
+
+/// Weight of the newest sample in the smoothed latency: 1/8, as TCP does it.
+const SMOOTHING: u64 = 8;
+
+impl Peer {
+    pub(crate) fn new(node: Node, timeouts: Timeouts) -> Peer {
+        Peer {
+            pool: Pool::new(node.endpoint.clone(), timeouts),
+            node,
+            lagging: AtomicBool::new(false),
+            latency_us: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn is_suspect(&self) -> bool {
+        matches!(self.pool.health(), Health::Suspect { .. })
+    }
+
+    pub(crate) fn is_lagging(&self) -> bool {
+        self.lagging.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn overtaken(&self) {
+        self.lagging.store(true, Ordering::Relaxed);
+    }
+
+    /// It answered in time.
+    pub(crate) fn answered(&self, after: Duration) {
+        self.lagging.store(false, Ordering::Relaxed);
+        let sample = (after.as_micros() as u64).max(1);
+        let before = self.latency_us.load(Ordering::Relaxed);
+        let smoothed =
+            if before == 0 { sample } else { before - before / SMOOTHING + sample / SMOOTHING };
+        // A sample lost to a race does not matter.
+        self.latency_us.store(smoothed.max(1), Ordering::Relaxed);
+    }
+
+    /// Smoothed time of one read, `None` before the first.
+    pub(crate) fn latency(&self) -> Option<Duration> {
+        match self.latency_us.load(Ordering::Relaxed) {
+            0 => None,
+            us => Some(Duration::from_micros(us)),
+        }
+    }
+
+    /// A connection. While the node is suspect it is refused at once, without the attempt that the
+    /// pool would make now and then: the mender probes, so that no reader or writer has to wait
+    /// for a dead node. `Haste::LastResort` makes the attempt.
+    pub(crate) fn connect(&self, haste: Haste) -> Result<PooledConn, LinkError> {
+        match (haste, self.pool.health()) {
+            (Haste::Normal, Health::Suspect { cause, .. }) => Err(cause),
+            _ => self.pool.get(),
+        }
+    }
+}
+
+/// Whether to bother nodes in doubt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Haste {
+    /// There are other nodes.
+    Normal,
+    /// All others have failed.
+    LastResort,
+}
+
+/// Nodes and placement of one moment; exchanged as one when the membership changes.
+pub(crate) struct View {
+    pub(crate) peers: Vec<Arc<Peer>>,
+    pub(crate) placement: Arc<dyn Placement>,
+}
+
+impl View {
+    /// The node behind an index. A placement that names nodes which the list does not have is a
+    /// mistake of the caller; such a node counts as one that is down.
+    pub(crate) fn peer(&self, node: NodeIndex) -> Option<&Arc<Peer>> {
+        self.peers.get(node.0)
+    }
+
+    pub(crate) fn condition(&self, node: NodeIndex) -> Condition {
+        match self.peer(node) {
+            None => Condition::Suspect,
+            Some(_) if self.placement.is_down(node) => Condition::Suspect,
+            Some(peer) if peer.is_suspect() => Condition::Suspect,
+            Some(peer) if peer.is_lagging() => Condition::Lagging,
+            Some(_) => Condition::Up,
+        }
+    }
+
+    pub(crate) fn names(&self, nodes: impl IntoIterator<Item = NodeIndex>) -> Vec<NodeName> {
+        nodes.into_iter().filter_map(|node| Some(self.peer(node)?.node.name.clone())).collect()
+    }
+
+    pub(crate) fn name(&self, node: NodeIndex) -> Option<NodeName> {
+        Some(self.peer(node)?.node.name.clone())
+    }
+}
