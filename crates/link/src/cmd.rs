@@ -101,7 +101,7 @@ impl<'a> Cmd<'a> {
     }
 
     /// The slices that go onto the wire, in order.
-    pub(crate) fn slices<'s>(&'s self) -> impl Iterator<Item = &'s [u8]> {
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let mut from = self.start;
         let tail = self.woven.last().map_or(self.start, |&(at, _)| at);
         self.woven

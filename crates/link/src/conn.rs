@@ -10,6 +10,7 @@ use crate::error::{LinkError, ServerName};
 use crate::faults::{Fault, Faults};
 use crate::reply::Reply;
 use crate::script::Script;
+use crate::tls::tls_cause;
 use crate::transport::{Outbox, Transport, Wait, reason};
 use std::collections::VecDeque;
 use std::fmt;
@@ -48,6 +49,8 @@ pub struct Conn {
     version: ServerVersion,
     /// Replies that are still to come.
     pending: usize,
+    /// The handshake is over: from now on commands may have been executed.
+    greeted: bool,
     /// When the oldest pending command was sent.
     since: Instant,
     broken: Option<LinkError>,
@@ -76,12 +79,14 @@ impl Conn {
             timeouts: *t,
             version: ServerVersion::UNKNOWN,
             pending: 0,
+            greeted: false,
             since: Instant::now(),
             broken: None,
             faults: None,
             names: VecDeque::new(),
         };
         handshake::run(&mut conn, Instant::now() + t.connect)?;
+        conn.greeted = true;
         conn.faults = faults;
         Ok(conn)
     }
@@ -101,7 +106,6 @@ impl Conn {
 
     /// Sends all commands at once, then receives all replies. The inner errors are the server's
     /// answers, the outer error a broken connection.
-    #[expect(clippy::type_complexity, reason = "the two levels of failure are the point")]
     pub fn pipeline(
         &mut self,
         cmds: &[Cmd<'_>],
@@ -390,6 +394,27 @@ impl Conn {
         }
     }
 
+    /// The next message of any kind; `None` when `deadline` passes, which breaks nothing.
+    pub(crate) fn recv_unasked(&mut self, deadline: Instant) -> Result<Option<Reply>, LinkError> {
+        self.usable()?;
+        loop {
+            match self.decoder.next() {
+                Ok(Some(reply)) => {
+                    // Subscriptions and their like are answered by any number of messages.
+                    self.pending = 0;
+                    return Ok(Some(reply));
+                }
+                Ok(None) => {}
+                Err(what) => return Err(self.violation(what)),
+            }
+            if !self.pull()?
+                && !self.transport.ready(false, deadline).map_err(|e| self.read_failed(&e))?
+            {
+                return Ok(None);
+            }
+        }
+    }
+
     /// Receives some bytes or fails.
     fn fill(&mut self, deadline: Instant) -> Result<(), LinkError> {
         loop {
@@ -474,6 +499,9 @@ impl Conn {
 
     pub(crate) fn read_failed(&mut self, e: &io::Error) -> LinkError {
         let server = self.name().clone();
+        if let Some(cause) = tls_cause(e).filter(|_| !self.greeted) {
+            return self.break_with(LinkError::Tls { server, cause });
+        }
         self.break_with(LinkError::Lost { server, cause: reason(e) })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::error::ServerName;
 use crate::secret::Secret;
+use crate::tls::TlsSetup;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -42,7 +43,7 @@ pub struct Endpoint {
     user: Option<String>,
     password: Option<Secret>,
     db: u32,
-    tls: Option<TlsFiles>,
+    tls: Option<TlsSetup>,
 }
 
 impl Endpoint {
@@ -117,7 +118,7 @@ impl Endpoint {
             }
         }
         let name = ServerName::new(&show(&address));
-        Ok(Endpoint { address, name, user, password, db, tls: tls.then_some(files) })
+        Ok(Endpoint { address, name, user, password, db, tls: tls.then(|| TlsSetup::new(files)) })
     }
 
     /// The same server with these credentials.
@@ -161,7 +162,7 @@ impl Endpoint {
     /// The same server, spoken to over TLS with these files.
     #[must_use]
     pub fn with_tls(mut self, files: TlsFiles) -> Endpoint {
-        self.tls = Some(files);
+        self.tls = Some(TlsSetup::new(files));
         self
     }
 
@@ -185,7 +186,7 @@ impl Endpoint {
                 format!("{scheme}://{user}{}{db}", show(&self.address))
             }
         };
-        if let Some(tls) = &self.tls {
+        if let Some(tls) = self.tls.as_ref().map(TlsSetup::files) {
             let mut file = |name: &str, path: &Option<PathBuf>| {
                 if let Some(path) = path {
                     query.push(format!("{name}={}", percent_encode(&path.to_string_lossy(), "/")));
@@ -243,6 +244,9 @@ impl Endpoint {
     }
     pub(crate) fn password(&self) -> Option<&Secret> {
         self.password.as_ref()
+    }
+    pub(crate) fn tls(&self) -> Option<&TlsSetup> {
+        self.tls.as_ref()
     }
     pub(crate) fn db(&self) -> u32 {
         self.db
@@ -372,7 +376,7 @@ mod tests {
         let e = parse("unix:///run/r.sock?db=2");
         assert_eq!((e.to_string(), e.db()), ("/run/r.sock".into(), 2));
         let e = parse("rediss://h:1?cacert=/a%20b&cert=/c&key=/k");
-        assert_eq!(e.tls.as_ref().and_then(|t| t.ca.clone()), Some("/a b".into()));
+        assert_eq!(e.tls.as_ref().and_then(|t| t.files().ca.clone()), Some("/a b".into()));
     }
 
     #[test]

@@ -27,6 +27,8 @@ mod pool;
 mod reply;
 mod script;
 mod secret;
+mod subscriber;
+mod tls;
 mod transport;
 
 pub use cmd::Cmd;
@@ -40,3 +42,4 @@ pub use pool::{Health, IDLE_CONNECTIONS_MAX, Pool, PooledConn};
 pub use reply::Reply;
 pub use script::Script;
 pub use secret::Secret;
+pub use subscriber::Subscriber;

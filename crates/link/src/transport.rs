@@ -6,17 +6,18 @@
 
 use crate::endpoint::{Address, Endpoint};
 use crate::error::LinkError;
+use crate::tls::{TlsSession, tls_cause};
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recv, recvmsg, send, sendmsg,
-    sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, connect, recv, recvmsg, send, sendmsg, socket_with, sockopt,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How many slices one system call takes.
@@ -93,6 +94,7 @@ impl<'a> Outbox<'a> {
 pub(crate) struct Transport {
     fd: OwnedFd,
     wait: Duration,
+    tls: Option<Box<TlsSession>>,
 }
 
 impl Transport {
@@ -106,7 +108,7 @@ impl Transport {
             |cause: String| LinkError::Unavailable { server: ep.name().clone(), cause };
         let fd: OwnedFd = match ep.address() {
             Address::Unix(path) => {
-                UnixStream::connect(path).map_err(|e| unavailable(reason(&e)))?.into()
+                connect_unix(path, limit).map_err(|e| unavailable(reason(&e)))?
             }
             Address::Tcp { host, port } => {
                 let deadline = Instant::now() + limit;
@@ -137,7 +139,43 @@ impl Transport {
             sockopt::set_socket_timeout(&fd, which, Some(wait))
                 .map_err(|e| unavailable(reason(&e.into())))?;
         }
-        Ok(Transport { fd, wait })
+        let mut transport = Transport { fd, wait, tls: None };
+        if let Some(setup) = ep.tls() {
+            transport.tls = Some(Box::new(TlsSession::new(ep, setup)?));
+            transport.shake_hands(ep, Instant::now() + limit)?;
+        }
+        Ok(transport)
+    }
+
+    fn shake_hands(&mut self, ep: &Endpoint, deadline: Instant) -> Result<(), LinkError> {
+        let failed = |e: io::Error| match tls_cause(&e) {
+            Some(cause) => LinkError::Tls { server: ep.name().clone(), cause },
+            None => LinkError::Unavailable { server: ep.name().clone(), cause: reason(&e) },
+        };
+        while let Some(tls) = self.tls.as_mut().filter(|tls| tls.is_handshaking()) {
+            let write = tls.has_unsent();
+            let fd = self.fd.as_fd();
+            let step = if write {
+                tls.flush(fd, Wait::No.send_flags())
+            } else {
+                tls.feed(fd, Wait::No.recv_flags())
+            };
+            match step {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if !self.ready(write, deadline).map_err(failed)? {
+                        let cause =
+                            "it accepts connections but did not complete the TLS handshake in time";
+                        return Err(LinkError::Unavailable {
+                            server: ep.name().clone(),
+                            cause: cause.into(),
+                        });
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => other.map_err(failed)?,
+            }
+        }
+        Ok(())
     }
 
     /// Whether a call may block in the kernel without missing `deadline` by more than an eighth of
@@ -149,43 +187,57 @@ impl Transport {
 
     /// Writes one slice; returns how much was taken.
     pub(crate) fn send(&mut self, bytes: &[u8], wait: Wait) -> io::Result<usize> {
-        retry(|| send(&self.fd, bytes, wait.send_flags()))
+        let (fd, flags) = (self.fd.as_fd(), wait.send_flags());
+        match &mut self.tls {
+            None => retry(|| Ok(send(fd, bytes, flags)?)),
+            Some(tls) => retry(|| tls.send(fd, &[IoSlice::new(bytes)], flags)),
+        }
     }
 
     /// Writes from `outbox` what the socket takes in one call.
     pub(crate) fn send_from(&mut self, outbox: &mut Outbox<'_>, wait: Wait) -> io::Result<()> {
         let mut window = [IoSlice::new(&[]); SLICES_PER_SEND];
         let window = outbox.window(&mut window);
-        let taken = retry(|| {
-            sendmsg(&self.fd, window, &mut SendAncillaryBuffer::default(), wait.send_flags())
-        })?;
+        let (fd, flags) = (self.fd.as_fd(), wait.send_flags());
+        let taken = match &mut self.tls {
+            None => retry(|| Ok(sendmsg(fd, window, &mut SendAncillaryBuffer::default(), flags)?)),
+            Some(tls) => retry(|| tls.send(fd, window, flags)),
+        }?;
         outbox.advance(taken);
         Ok(())
     }
 
     /// Bytes were accepted that the kernel has not been given yet.
     pub(crate) fn has_unsent(&self) -> bool {
-        false
+        self.tls.as_ref().is_some_and(|tls| tls.has_unsent())
     }
 
     /// Hands over what [`Self::has_unsent`] tells of.
-    pub(crate) fn flush(&mut self, _wait: Wait) -> io::Result<()> {
-        Ok(())
+    pub(crate) fn flush(&mut self, wait: Wait) -> io::Result<()> {
+        match &mut self.tls {
+            None => Ok(()),
+            Some(tls) => retry(|| tls.flush(self.fd.as_fd(), wait.send_flags())),
+        }
     }
 
     /// Bytes can be received without the kernel's help.
     pub(crate) fn has_buffered(&self) -> bool {
-        false
+        self.tls.as_ref().is_some_and(|tls| tls.has_buffered())
     }
 
     /// Appends to `buf` what has arrived, up to its capacity; 0 means that the peer has closed.
-    /// With `fill`, waits until the capacity is used up.
+    /// With `fill`, waits until the capacity is used up, where that saves system calls.
     pub(crate) fn recv(&mut self, buf: &mut Vec<u8>, wait: Wait, fill: bool) -> io::Result<usize> {
-        let mut flags = wait.recv_flags();
-        if fill && wait == Wait::Yes {
-            flags |= RecvFlags::WAITALL;
+        let (fd, mut flags) = (self.fd.as_fd(), wait.recv_flags());
+        match &mut self.tls {
+            None => {
+                if fill && wait == Wait::Yes {
+                    flags |= RecvFlags::WAITALL;
+                }
+                retry(|| Ok(recv(fd, spare_capacity(buf), flags).map(|(count, _)| count)?))
+            }
+            Some(tls) => retry(|| tls.recv(fd, buf, flags)),
         }
-        retry(|| recv(&self.fd, spare_capacity(buf), flags).map(|(count, _)| count))
     }
 
     /// Receives into `buf` and, once that is full, into `spill`; returns the sum.
@@ -195,12 +247,12 @@ impl Transport {
         spill: &mut [u8],
         wait: Wait,
     ) -> io::Result<usize> {
+        let (fd, flags) = (self.fd.as_fd(), wait.recv_flags());
+        if let Some(tls) = &mut self.tls {
+            return retry(|| tls.recv_slice(fd, buf, flags));
+        }
         let mut parts = [IoSliceMut::new(buf), IoSliceMut::new(spill)];
-        let flags = wait.recv_flags();
-        retry(|| {
-            recvmsg(&self.fd, &mut parts, &mut RecvAncillaryBuffer::default(), flags)
-                .map(|got| got.bytes)
-        })
+        retry(|| Ok(recvmsg(fd, &mut parts, &mut RecvAncillaryBuffer::default(), flags)?.bytes))
     }
 
     /// An idle connection is usable if nothing has arrived on it, not even its end.
@@ -243,17 +295,31 @@ pub(crate) fn poll_until(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Resul
     }
 }
 
-fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
-            Err(Errno::INTR) => {}
-            other => return other.map_err(io::Error::from),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
+    }
+}
+
+/// A listener whose queue is full makes a connect wait; the send time-out bounds that too.
+fn connect_unix(path: &Path, limit: Duration) -> io::Result<OwnedFd> {
+    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(limit))?;
+    let address = SocketAddrUnix::new(path)?;
+    match connect(&fd, &address) {
+        Err(Errno::AGAIN) => Err(io::ErrorKind::TimedOut.into()),
+        other => other.map(|()| fd).map_err(io::Error::from),
     }
 }
 
 /// An error in words that a user understands.
 pub(crate) fn reason(e: &io::Error) -> String {
+    if let Some(cause) = tls_cause(e) {
+        return cause;
+    }
     match e.kind() {
         io::ErrorKind::ConnectionRefused => {
             "the connection was refused, so no server listens there".into()
