@@ -35,6 +35,7 @@
 //! | `overlay` | servers that are down: skipped, stood in for, nothing moves |
 //! | `quota` | how many rows each server is due |
 //! | `assignment` | rows under construction, and the legal single replacements |
+//! | `chains` | cheapest chains of replacements: shortest paths of the flow |
 //! | `optimiser` | [`plan`]: quotas, then the fewest replacements that meet them |
 //! | `primaries` | who comes first in each row; costs no data movement |
 //! | `move_plan` | what is copied where between two tables |
@@ -46,6 +47,7 @@
 
 pub mod alternates;
 mod assignment;
+mod chains;
 mod encoding;
 mod hash;
 mod member;
