@@ -12,7 +12,12 @@ mod attr;
 mod config;
 mod error;
 mod extents;
+mod lane;
+mod reply;
+mod schema;
+mod scripts;
 mod session;
+mod shard;
 mod types;
 mod volume;
 
@@ -20,11 +25,12 @@ pub use attr::{ATTR_BYTES, ATTR_BYTES_WITH_AUX, Attr, AttrFlags, FileKind};
 pub use config::{Codec, Durability, NodeRecord, VolumeConfig};
 pub use error::MetaError;
 pub use extents::{ExtentRecord, Piece, Source, dropped_slices, normalise, resolve};
-pub use session::{Session, Watch};
+pub use session::{SIZE_MAX, Session, Watch};
 pub use types::{
     Beat, Changed, ChunkExtents, Commit, CommitData, CommitRequest, Committed, Created,
     DIR_COOKIE_MIN, DirItem, DirPage, Event, Fate, Found, Known, NewInode, OpenData, Opened, Pulse,
     Purge, Removed, RenameMode, Renamed, SessionInfo, SessionRecord, SetAttr, SlicesInFlight,
     Unlinked, Usage, Victim, XattrMode,
 };
-pub use volume::Volume;
+pub use schema::NameHash;
+pub use volume::{ChunkFound, EntryFound, Volume};
