@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::output::Surroundings;
-use crate::{bench, commands, doctor, local};
+use crate::{bench, commands, doctor, local, mount};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -44,7 +44,17 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Local(local::LocalArguments),
+    Format(commands::format::FormatArguments),
+    Mount(mount::MountArguments),
+    Umount(mount::UmountArguments),
+    Status(commands::status::StatusArguments),
+    Volumes(commands::volumes::VolumesArguments),
+    Ring(commands::ring::RingArguments),
     Doctor(doctor::DoctorArguments),
+    Fsck(commands::jobs::FsckArguments),
+    Gc(commands::jobs::GcArguments),
+    Repair(commands::jobs::RepairArguments),
+    Destroy(commands::destroy::DestroyArguments),
     Bench(bench::BenchArguments),
     Completions(commands::completions::CompletionsArguments),
     Man(commands::man::ManArguments),
@@ -56,6 +66,16 @@ impl Arguments {
         let surroundings = Surroundings::new(self.password_file.as_deref())?;
         match self.command {
             Command::Local(arguments) => local::run(arguments),
+            Command::Format(arguments) => commands::format::run(&arguments, &surroundings),
+            Command::Mount(arguments) => mount::run(&arguments, &surroundings),
+            Command::Umount(arguments) => mount::umount(&arguments),
+            Command::Status(arguments) => commands::status::run(&arguments, &surroundings),
+            Command::Volumes(arguments) => commands::volumes::run(&arguments, &surroundings),
+            Command::Ring(arguments) => commands::ring::run(&arguments, &surroundings),
+            Command::Fsck(arguments) => commands::jobs::fsck(&arguments, &surroundings),
+            Command::Gc(arguments) => commands::jobs::gc(&arguments, &surroundings),
+            Command::Repair(arguments) => commands::jobs::repair(&arguments, &surroundings),
+            Command::Destroy(arguments) => commands::destroy::run(&arguments, &surroundings),
             Command::Doctor(arguments) => doctor::run(&arguments, &surroundings),
             Command::Bench(arguments) => bench::run(&arguments),
             Command::Completions(arguments) => commands::completions::run(&arguments),

@@ -9,13 +9,18 @@
 mod arguments;
 mod bench;
 mod commands;
+mod compose;
 mod credentials;
 mod doctor;
 mod failure;
 mod local;
+mod mount;
+mod node_option;
 mod output;
+mod process;
 mod quantity;
 mod server_facts;
+mod state_directory;
 mod table;
 mod volume_url;
 

@@ -6,13 +6,15 @@ use crate::volume_url::{MetaUrl, VolumeUrl};
 use ringfs_link::Timeouts;
 use std::fmt;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The surroundings of one command.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// Where passwords are.
     pub credentials: Credentials,
+    /// The file given with `--password-file`.
+    pub password_file: Option<PathBuf>,
     /// How long to wait for servers.
     pub timeouts: Timeouts,
 }
@@ -22,6 +24,7 @@ impl Surroundings {
     pub fn new(password_file: Option<&Path>) -> Result<Surroundings, Failure> {
         Ok(Surroundings {
             credentials: Credentials::from_environment(password_file)?,
+            password_file: password_file.map(Path::to_path_buf),
             timeouts: Timeouts::default(),
         })
     }

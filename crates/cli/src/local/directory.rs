@@ -6,8 +6,8 @@
 //! DIRECTORY/NAME/redis.conf  redis.log  held  data/
 //! ```
 
-use super::process::ProcessIdentity;
 use crate::failure::Failure;
+use crate::process::ProcessIdentity;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -140,13 +140,7 @@ impl Directory {
                 .map_err(|e| Failure::io(format_args!("use {}", path.display()), &e))?;
             return Ok(Directory(absolute));
         }
-        let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-        let base = variable("XDG_STATE_HOME")
-            .or_else(|| Some(variable("HOME")?.join(".local/state")))
-            .ok_or_else(|| {
-                Failure::usage("neither XDG_STATE_HOME nor HOME is set; name a directory with --dir")
-            })?;
-        Ok(Directory(base.join("ringfs/local")))
+        Ok(Directory(crate::state_directory::base()?.join("local")))
     }
 
     /// Makes it, for the user alone: the servers in it have no password.

@@ -3,7 +3,6 @@
 
 mod configuration;
 mod directory;
-mod process;
 mod show;
 mod start;
 mod stop;

@@ -6,8 +6,8 @@
 
 use super::configuration;
 use super::directory::{Condition, Directory, Layout, ServerPlan, ServerState, State};
-use super::process::ProcessIdentity;
 use crate::failure::Failure;
+use crate::process::ProcessIdentity;
 use crate::server_facts;
 use ringfs_link::{Endpoint, Timeouts};
 use rustix::fs::FlockOperation;
