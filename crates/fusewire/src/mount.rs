@@ -210,6 +210,7 @@ impl Mount {
         }
     }
 
+    /// The way to unmount from another thread.
     pub fn unmounter(&self) -> Unmounter {
         self.unmounter.clone()
     }

@@ -9,7 +9,8 @@
 --
 -- Invariant: a mutation runs at most once for each (session, lane, number): its reply is kept
 -- with the number in the control record and given again when the number comes again. Errors are
--- not kept, for they changed nothing. The rest of a script therefore checks everything first and
+-- not kept, for they changed nothing; neither are replies with 246 in their first byte, which say
+-- that nothing had to be done. The rest of a script therefore checks everything first and
 -- writes after, and its last write is `finish`.
 local spread = unpack  -- of Lua, before `unpack` becomes that of struct
 local call, sub, pack, unpack = redis.call, string.sub, struct.pack, struct.unpack
@@ -25,7 +26,10 @@ if sub(last, 1, 8) ~= sub(H, 19, 26) then return '\251' .. sub(last, 1, 8) end
 -- The ctime of a change made at `now` to what had ctime `old`: it grows strictly whatever the
 -- clocks of the mounts say, so that it names a version of the inode.
 local function after(now, old)
-  if now > old then return now end
+  -- As numbers, in halves: Lua orders strings by the server's locale, and 64 bits are too many.
+  local high, low = unpack('>i4I4', now)
+  local old_high, old_low = unpack('>i4I4', old)
+  if high > old_high or (high == old_high and low > old_low) then return now end
   for i = 8, 1, -1 do
     local byte = string.byte(old, i)
     if byte < 255 then

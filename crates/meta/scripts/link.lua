@@ -17,7 +17,8 @@ if plinks == 0 or nlink == 0 then return '\2' end
 local dkey = bucket(pl, unpack('>I4', A, 17), buckets)
 local there = call('HGET', dkey, name)
 if there then
-  return '\17' .. pattr .. sub(there, 1, 8) .. (call('HGET', where(there)) or '')
+  key, field = where(there)
+  return '\17' .. pattr .. sub(there, 1, 8) .. (call('HGET', key, field) or '')
 end
 if nlink >= 65000 then return '\31' end
 

@@ -35,5 +35,6 @@ if flags % 4 >= 2 then
 else
   known = chunks
 end
-out[2] = pack('>I4', math.min(known, 4294967295))
+-- With all of them known no index is beyond what is known.
+out[2] = pack('>I4', known < chunks and known or 4294967295)
 return concat(out)

@@ -1,20 +1,20 @@
 -- Removes an orphan that nobody has open. The caller says by calling that it has it not open.
 -- ARGV[2] = inode (8).
--- Reply: 0 | 0 done, 1 held, 2 there is none, 3 more to do: send it again under the next number
+-- Reply: 0 or 246 | 0 done, 1 held, 2 there is none, 3 more to do: send it again under the next number
 -- | freed extent records.
 -- Invariant: every other session has acknowledged the orphan (`q`), nobody holds it (`h`).
 -- At most 256 chunks a call. The first write is a deletion.
 local ino = sub(ARGV[2], 1, 8)
 local order = call('ZSCORE', P .. 'o', ino)
-if not order then return '\0\2' end
+if not order then return '\246\2' end
 if #call('ZRANGEBYLEX', P .. 'h', '[' .. ino, '[' .. ino .. '\255\255\255\255\255\255\255\255\255',
     'LIMIT', 0, 1) > 0 then
-  return '\0\1'
+  return '\246\1'
 end
 local acks = call('ZRANGE', P .. 'q', 0, 1, 'WITHSCORES')
 local least = acks[2]
 if acks[1] == sid then least = acks[4] end
-if least and tonumber(least) < tonumber(order) then return '\0\1' end
+if least and tonumber(least) < tonumber(order) then return '\246\1' end
 
 local key, field, l = where(ino)
 local attr = call('HGET', key, field)

@@ -5,7 +5,8 @@
 -- ARGV[3] = old name; ARGV[4] = new name.
 -- Reply: 0 | old parent's attributes (64) | new parent's (64) | inode moved (8) | length (1) | its
 -- attributes | what became of the inode that had the new name (1: 255 none, 3 exchanged, else
--- the fate) | that inode (8) | length (1) | its attributes | freed extent records.
+-- the fate) | that inode (8) | length (1) | its attributes | freed extent records. 246 instead of 0
+-- if both names lead to the same inode: nothing was changed.
 -- Errors: ESTALE, ENOTDIR, ENOENT, EEXIST, EISDIR, ENOTEMPTY, EINVAL (into itself), ELOOP, EIO.
 -- Invariants: the directories stay a tree (no directory moves below itself: the walk up and the
 -- move are one script); counts and parent pointers follow.
@@ -39,7 +40,7 @@ if dst then
 end
 if not sattr then return '\5' end
 if sino == dino then
-  return '\0' .. oattr .. nattr .. sino .. char(#sattr) .. sattr .. '\255'
+  return '\246' .. oattr .. nattr .. sino .. char(#sattr) .. sattr .. '\255'
 end
 local sdir, ddir = #sattr == 64 and sub(src, 9, 9) == '\4', dst and sub(dst, 9, 9) == '\4'
 
@@ -47,7 +48,8 @@ local sdir, ddir = #sattr == 64 and sub(src, 9, 9) == '\4', dst and sub(dst, 9, 
 local function below(dir, above)
   for _ = 1, 4096 do
     if dir == above then return 22 end
-    local attr = call('HGET', where(dir))
+    local key, field = where(dir)
+    local attr = call('HGET', key, field)
     if not attr then return 5 end
     local up = sub(attr, 57, 64)
     if up == dir then return 0 end

@@ -17,7 +17,8 @@ local dkey = bucket(pl, unpack('>I4', A, 9), buckets)
 local there = call('HGET', dkey, name)
 if not there then return '\2' end
 local ino = sub(there, 1, 8)
-local attr = call('HGET', where(ino))
+local key, field = where(ino)
+local attr = call('HGET', key, field)
 if not attr then return '\5' end
 local mode, _, nlink, _, _, children = unpack('>I2I2I4I4I4I4', attr)
 local is_dir = mode >= 16384 and mode < 20480

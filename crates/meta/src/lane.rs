@@ -6,13 +6,13 @@
 //! reply again; if not it takes effect now. Each request also names the last number whose reply
 //! was received: a server that does not remember it has lost acknowledged operations.
 //!
-//! Errors change nothing and are not remembered. That leaves one gap: a first copy that is stuck on
+//! Errors (and answers that nothing had to be done) change nothing and are not remembered. That leaves one gap: a first copy that is stuck on
 //! its way, a second copy that gets an error, and the first arriving after all. So after such an
 //! error the lane is sealed: one more number is used up, which the first copy does not expect.
 
 use crate::error::MetaError;
 use crate::scripts::SEAL;
-use crate::shard::{FENCED, LOST, Patience, Shard, is_passing, refused, split};
+use crate::shard::{FENCED, LOST, Patience, Shard, UNCHANGED, is_passing, refused, split};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use ringfs_base::{Errno, SessionId};
@@ -92,6 +92,7 @@ impl Lanes {
         self.put(clear.then_some(lane));
         match result? {
             (FENCED, _) => Err(MetaError::Fenced),
+            (UNCHANGED, rest) => Ok((0, rest)),
             (LOST, rest) => Err(MetaError::Lost(lost_text(&rest))),
             reply => Ok(reply),
         }

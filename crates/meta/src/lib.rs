@@ -25,7 +25,7 @@ pub use attr::{ATTR_BYTES, ATTR_BYTES_WITH_AUX, Attr, AttrFlags, FileKind};
 pub use config::{Codec, Durability, NodeRecord, VolumeConfig};
 pub use error::MetaError;
 pub use extents::{ExtentRecord, Piece, Source, dropped_slices, normalise, resolve};
-pub use session::{SIZE_MAX, Session, Watch};
+pub use session::{Session, Watch};
 pub use types::{
     Beat, Changed, ChunkExtents, Commit, CommitData, CommitRequest, Committed, Created,
     DIR_COOKIE_MIN, DirItem, DirPage, Event, Fate, Found, Known, NewInode, OpenData, Opened, Pulse,

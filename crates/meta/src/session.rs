@@ -7,7 +7,6 @@ mod ranges;
 mod watch;
 mod xattrs;
 
-pub use data::SIZE_MAX;
 pub use watch::Watch;
 
 use crate::error::MetaError;

@@ -93,6 +93,9 @@ pub const FENCED: u8 = 250;
 /// First byte of a reply: the server forgot what it had acknowledged.
 pub const LOST: u8 = 251;
 
+/// First byte of a mutation's reply: nothing had to be done, so the server does not remember it.
+pub const UNCHANGED: u8 = 246;
+
 /// Turns every first byte but 0 into its error.
 pub fn done((code, rest): (u8, Bytes)) -> Result<Bytes, MetaError> {
     match code {

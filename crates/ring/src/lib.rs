@@ -20,9 +20,10 @@
 //! *optimal* instead of *random*: [`plan`] gives every server its exact share of the rows
 //! (weights, capped where distinctness forces it), never puts two copies on one server, nor in
 //! one zone where that is feasible, balances who comes first, and then moves as few copies as a
-//! minimum-cost flow would. A virtual-node ring with 100 points a server is 20% and more out of
-//! balance; this is exact to one row. Doubling `P` ([`Table::split`]) moves nothing, because
-//! the arcs `a` and `a + P` of the new table inherit row `a` of the old.
+//! minimum-cost flow would. A virtual-node ring with 100 points a server loads one of 100
+//! servers with 14% more than the mean (with 27% more first copies); this is exact to one row.
+//! Doubling `P` ([`Table::split`]) moves nothing, because the arcs `a` and `a + P` of the new
+//! table inherit row `a` of the old.
 //!
 //! # The pieces, from below
 //!

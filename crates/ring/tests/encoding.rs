@@ -2,6 +2,8 @@
 //! panic. The vectors hold the format still, and a reader of 15 lines in another language shows
 //! that the format and the hash are what their documentation says.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
+
 use proptest::prelude::*;
 use ringfs_ring::{DecodeError, Member, NodeName, StatusOverlay, Table, ZoneName, plan};
 use std::path::Path;

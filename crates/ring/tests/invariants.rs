@@ -1,6 +1,8 @@
 //! Random histories of membership: whatever happens, every table keeps every promise, and no
 //! table could have been reached with fewer moves.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
+
 mod oracle;
 
 use oracle::{least_moves, zone_bounds};
@@ -172,6 +174,6 @@ proptest! {
 
     #[test]
     fn histories_with_zones_keep_every_bound(events in prop::collection::vec(event(), 1..24)) {
-        run_history(&events, true, 1.05);
+        run_history(&events, true, 1.0);
     }
 }

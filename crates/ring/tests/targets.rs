@@ -1,6 +1,8 @@
 //! The figures that the ring promises, on rings of real size. Bounds on time are wide, because
 //! tests run unoptimised and beside others; `examples/simulate.rs` prints the true figures.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
+
 use ringfs_ring::simulate::Scenario;
 use ringfs_ring::{
     ARCS_DEFAULT, ArcIndex, Member, MovePlan, NodeName, PlanError, StatusOverlay, Table, ZoneName,
@@ -91,6 +93,46 @@ fn a_thousand_servers_are_planned_in_time() {
     let begin = Instant::now();
     next(&table, &servers(999));
     assert!(begin.elapsed() < limit, "{:?}", begin.elapsed());
+}
+
+/// Zones of very different size, the largest at its cap of one copy a row, and weights that
+/// differ: the case in which direct replacements do not suffice.
+#[test]
+fn uneven_zones_meet_their_quotas_in_time() {
+    let zone_of = |i: usize| match i {
+        0..60 => "large",
+        60..85 => "middle",
+        85..95 => "small",
+        _ => "tiny",
+    };
+    let members: Vec<Member> = servers(100)
+        .into_iter()
+        .enumerate()
+        .map(|(i, m)| {
+            m.weighing(100 + i as u32 % 7 * 20).in_zone(ZoneName::new(zone_of(i)).unwrap())
+        })
+        .collect();
+    let begin = Instant::now();
+    let table = first(&members, 3);
+    let mut fewer = members.clone();
+    fewer.remove(90);
+    let after = next(&table, &fewer);
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    for table in [&table, &after] {
+        let mut by_zone = std::collections::BTreeMap::new();
+        for (node, member) in table.shares().nodes.iter().zip(table.members()) {
+            *by_zone.entry(member.zone.clone().unwrap().to_string()).or_insert(0) += node.copies;
+        }
+        assert_eq!(by_zone["large"], ARCS_DEFAULT, "{by_zone:?}");
+        for arc in (0..table.arcs()).map(ArcIndex) {
+            let row = table.owners(arc);
+            assert!(
+                !(table.same_zone(row[0], row[1])
+                    || table.same_zone(row[0], row[2])
+                    || table.same_zone(row[1], row[2]))
+            );
+        }
+    }
 }
 
 #[test]
@@ -261,4 +303,10 @@ fn impossible_plans_say_what_to_do() {
     for (result, text) in cases {
         assert_eq!(result.unwrap_err().to_string(), text);
     }
+}
+
+#[test]
+fn a_simulation_that_leaves_nobody_is_refused() {
+    let alone = Scenario::equal_servers(1, 1, 64);
+    assert_eq!(alone.run(), Err(PlanError::Nobody));
 }

@@ -11,12 +11,9 @@ use crate::types::{
     Changed, ChunkExtents, Commit, CommitData, CommitRequest, Committed, Known, OpenData, Opened,
     SetAttr,
 };
-use ringfs_base::limits::CHUNK_BYTES;
+use ringfs_base::limits::{CHUNK_BYTES, FILE_BYTES_MAX};
 use ringfs_base::{Epoch, Errno, InodeId, Timestamp};
 
-/// Largest file. Sizes are added up in Lua numbers, which are exact to 2^53; this leaves room
-/// for thousands of such (sparse) files.
-pub const SIZE_MAX: u64 = 1 << 44;
 /// Most chunks asked for in one call.
 const CHUNKS_MAX: usize = 256;
 
@@ -38,7 +35,7 @@ impl Session {
         change: &SetAttr,
         now: Timestamp,
     ) -> Result<Changed, MetaError> {
-        if change.size.is_some_and(|size| size > SIZE_MAX) {
+        if change.size.is_some_and(|size| size > FILE_BYTES_MAX) {
             return Err(Errno::EFBIG.into());
         }
         let mask = [
@@ -67,15 +64,18 @@ impl Session {
         .concat();
         let lanes = &self.of(ino)?.lanes;
         let mut freed = Vec::new();
+        let mut first = None;
         loop {
             let mut reply =
                 Reader::new("setattr", done(lanes.mutate(&scripts::SETATTR, &[&request])?)?);
             let more = reply.u8()? == 1;
             let attr = reply.sized_attr(ino)?;
+            let before = Timestamp(reply.u64()? as i64);
+            let previous = *first.get_or_insert(before);
             freed.extend(reply.last_records()?);
             // Bounded: each round drops at least one chunk.
             if !more {
-                return Ok(Changed { attr, freed: dropped_slices(&freed, &[]) });
+                return Ok(Changed { attr, previous, freed: dropped_slices(&freed, &[]) });
             }
         }
     }
@@ -200,7 +200,8 @@ impl Session {
                 let records = reply.u32()?;
                 let epoch = Epoch(reply.u64()?);
                 self.heard_of_epoch(epoch);
-                Commit::Done(Committed { attr, placed_at, records, epoch })
+                let previous = Timestamp(reply.u64()? as i64);
+                Commit::Done(Committed { attr, previous, placed_at, records, epoch })
             }
         })
     }
@@ -226,7 +227,7 @@ impl Session {
 
 fn check_end(end: Option<u64>) -> Result<(), MetaError> {
     match end {
-        Some(end) if end <= SIZE_MAX => Ok(()),
+        Some(end) if end <= FILE_BYTES_MAX => Ok(()),
         _ => Err(Errno::EFBIG.into()),
     }
 }
