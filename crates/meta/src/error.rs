@@ -1,7 +1,7 @@
 //! Why an operation failed, by what the caller must do.
 
-use ringfs_link::LinkError;
 use ringfs_base::{Errno, VolumeName};
+use ringfs_link::LinkError;
 
 /// Why a metadata operation failed.
 #[derive(Debug, thiserror::Error)]

@@ -25,6 +25,7 @@ pub use attr::{ATTR_BYTES, ATTR_BYTES_WITH_AUX, Attr, AttrFlags, FileKind};
 pub use config::{Codec, Durability, NodeRecord, VolumeConfig};
 pub use error::MetaError;
 pub use extents::{ExtentRecord, Piece, Source, dropped_slices, normalise, resolve};
+pub use schema::NameHash;
 pub use session::{Session, Watch};
 pub use types::{
     Beat, Changed, ChunkExtents, Commit, CommitData, CommitRequest, Committed, Created,
@@ -32,5 +33,4 @@ pub use types::{
     Purge, Removed, RenameMode, Renamed, SessionInfo, SessionRecord, SetAttr, SlicesInFlight,
     Unlinked, Usage, Victim, XattrMode,
 };
-pub use schema::NameHash;
 pub use volume::{ChunkFound, EntryFound, Volume};

@@ -10,8 +10,6 @@ macro_rules! scripts {
                 concat!($(include_str!(concat!("../scripts/", $file, ".lua")), "\n"),+),
             );
         )*
-        /// All of them: to load them before the first use.
-        pub static ALL: &[&Script] = &[$(&$name),*];
     };
 }
 

@@ -117,8 +117,7 @@ impl Session {
         let mut args = vec![ino.to_bytes().to_vec()];
         args.extend(chunks.iter().map(|chunk| chunk.to_string().into_bytes()));
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-        let mut reply =
-            Reader::new("extents", self.of(ino)?.shard.ask(&scripts::EXTENTS, &args)?);
+        let mut reply = Reader::new("extents", self.of(ino)?.shard.ask(&scripts::EXTENTS, &args)?);
         let attr = reply.sized_attr(ino)?;
         let mut lists = Vec::with_capacity(chunks.len());
         for _ in chunks {

@@ -44,8 +44,7 @@ impl Session {
             request.extend_from_slice(&ino.to_bytes());
         }
         let shard = &self.of(InodeId::ROOT)?.shard;
-        let mut reply =
-            Reader::new("heartbeat", shard.ask(&scripts::HEARTBEAT, &[&request])?);
+        let mut reply = Reader::new("heartbeat", shard.ask(&scripts::HEARTBEAT, &[&request])?);
         let sessions = reply.u32()?;
         let epoch = Epoch(reply.u64()?);
         let acknowledged = reply.u64()?;

@@ -255,13 +255,9 @@ impl Session {
     ) -> Result<DirPage, MetaError> {
         let first = (after >> 31) as u32;
         let want = want.clamp(1, READDIR_NAMES_MAX);
-        let request = [
-            &dir.to_bytes()[..],
-            &first.to_be_bytes(),
-            &want.to_be_bytes(),
-            &[u8::from(attrs)],
-        ]
-        .concat();
+        let request =
+            [&dir.to_bytes()[..], &first.to_be_bytes(), &want.to_be_bytes(), &[u8::from(attrs)]]
+                .concat();
         let rest = self.of(dir)?.shard.ask(&scripts::READDIR, &[&request])?;
         let mut reply = Reader::new("readdir", rest);
         let dir = reply.dir_attr(dir)?;
