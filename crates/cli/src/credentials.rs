@@ -10,7 +10,7 @@
 
 use crate::failure::Failure;
 use ringfs_base::NodeName;
-use ringfs_link::{Endpoint, Secret};
+use ringfs_link::Endpoint;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -50,12 +50,6 @@ impl Credentials {
             variables.insert(PASSWORD.to_owned(), line.to_owned());
         }
         Ok(Credentials { variables })
-    }
-
-    /// A password read by other means for the metadata server and the nodes.
-    pub fn with_environment(mut self, name: &str, value: &str) -> Credentials {
-        self.variables.insert(name.to_owned(), value.to_owned());
-        self
     }
 
     /// The metadata server with what its URL lacks.
@@ -103,11 +97,6 @@ pub fn variable_of(node: &NodeName) -> String {
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
         .collect();
     format!("RINGFS_NODE_{name}_PASSWORD")
-}
-
-/// A password as a value of the type that shows nothing.
-pub fn secret(text: &str) -> Secret {
-    Secret::new(text)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use ringfs_link::{Cmd, Conn, Endpoint, LinkError, Timeouts};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The oldest server whose commands suffice.
 pub const OLDEST_VERSION: (u16, u16) = (6, 2);
@@ -39,8 +39,6 @@ pub struct ServerFacts {
     pub keys: u64,
     /// Whether it is one of a Redis Cluster.
     pub cluster: bool,
-    /// Time of the round trip that brought all this.
-    pub latency: Duration,
 }
 
 impl ServerFacts {
@@ -70,9 +68,7 @@ pub fn look(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<(Conn, ServerFac
 
 /// Asks on an open connection.
 pub fn ask(conn: &mut Conn) -> Result<ServerFacts, LinkError> {
-    let begun = Instant::now();
     let reply = conn.call(&Cmd::new("INFO"))?;
-    let latency = begun.elapsed();
     let text = reply.into_some_bytes().map_err(|_| LinkError::Protocol {
         server: conn.name().clone(),
         what: "INFO brings no text".to_owned(),
@@ -86,10 +82,10 @@ pub fn ask(conn: &mut Conn) -> Result<ServerFacts, LinkError> {
             what: "INFO tells no version".to_owned(),
         });
     }
-    Ok(read(&info, latency))
+    Ok(read(&info))
 }
 
-fn read(info: &BTreeMap<&str, &str>, latency: Duration) -> ServerFacts {
+fn read(info: &BTreeMap<&str, &str>) -> ServerFacts {
     let text = |key: &str| info.get(key).copied().unwrap_or("");
     // A field that an old server does not have counts as zero: nothing is decided by its absence.
     let number = |key: &str| text(key).parse::<u64>().unwrap_or(0);
@@ -124,7 +120,6 @@ fn read(info: &BTreeMap<&str, &str>, latency: Duration) -> ServerFacts {
             .collect(),
         keys,
         cluster: text("cluster_enabled") == "1",
-        latency,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::table::TextTable;
 use clap::{Args, Subcommand};
 use ringfs_base::{BlockId, SliceId};
 use ringfs_ring::simulate::Scenario;
-use ringfs_ring::{ARCS_DEFAULT, ARCS_MAX, svg};
+use ringfs_ring::{ARCS_DEFAULT, ARCS_MAX, NodeShare, Shares, svg};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -134,8 +134,7 @@ fn show(arguments: &ShowArguments, surroundings: &Surroundings) -> Result<(), Fa
             .collect();
         print_json(&json!({
             "epoch": table.epoch().0, "arcs": table.arcs(), "replicas": table.replicas(),
-            "copies_max_over_mean": shares.copies_max_over_mean(),
-            "first_max_over_mean": shares.primaries_max_over_mean(), "nodes": nodes,
+            "fullest_over_due": fullest_over_due(&shares), "nodes": nodes,
         }));
         return Ok(());
     }
@@ -151,15 +150,22 @@ fn show(arguments: &ShowArguments, surroundings: &Surroundings) -> Result<(), Fa
         ]);
     }
     print(format_args!(
-        "epoch {}, {} arcs, {} copies; fullest node over mean: {:.4} by copies, {:.4} by first copies\n\n{}",
+        "epoch {}, {} arcs, {} copies; the fullest node has {:.4} of what it is due\n\n{}",
         table.epoch(),
         count(table.arcs().into()),
         table.width(),
-        shares.copies_max_over_mean(),
-        shares.primaries_max_over_mean(),
+        fullest_over_due(&shares),
         out.render()
     ));
     Ok(())
+}
+
+/// The largest share relative to the node's weight; 1 is perfect. Above it where few nodes and many
+/// copies, or zones, force some nodes to hold more.
+fn fullest_over_due(shares: &Shares) -> f64 {
+    let weights: f64 = shares.nodes.iter().map(|node| f64::from(node.weight)).sum();
+    let over = |node: &NodeShare| node.fraction * weights / f64::from(node.weight);
+    shares.nodes.iter().filter(|node| node.weight > 0).map(over).fold(0.0, f64::max)
 }
 
 fn simulate(arguments: &SimulateArguments) -> Result<(), Failure> {

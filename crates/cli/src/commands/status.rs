@@ -48,7 +48,7 @@ fn text(status: &VolumeStatus) -> String {
     };
     let mut out = format!(
         "volume      {} ({})\nstate       {}\ncopies      {} of each block, ring epoch {}\n\
-         durability  {}\nfiles       {}\nbytes       {}\n",
+         durability  {}\ninodes      {}\nbytes       {}\n",
         status.volume,
         status.uuid,
         state(status),

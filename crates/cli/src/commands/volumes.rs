@@ -27,7 +27,7 @@ pub fn run(arguments: &VolumesArguments, surroundings: &Surroundings) -> Result<
     let endpoint = surroundings.meta_url(&arguments.url)?.endpoint;
     ringfs_link::Conn::open(&endpoint, &surroundings.timeouts)?;
     let mut table =
-        TextTable::new(&["volume", ">files", ">bytes", ">copies", ">nodes", ">mounts", "note"]);
+        TextTable::new(&["volume", ">inodes", ">bytes", ">copies", ">nodes", ">mounts", "note"]);
     let mut list = Vec::new();
     for name in Volume::list(&endpoint, surroundings.timeouts)? {
         let row = Volume::open(&endpoint, surroundings.timeouts, &name).and_then(|volume| {
