@@ -12,8 +12,9 @@ pub const SYMLINK_BYTES_MAX: usize = 4095;
 /// Most hard links to one inode (what ext4 allows).
 pub const LINKS_MAX: u32 = 65_000;
 
-/// Largest file, in bytes: the largest offset that Linux passes to a file system.
-pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+/// Largest file, in bytes (8 PiB): scripts compute with sizes, and Lua's numbers are exact up to
+/// here.
+pub const FILE_BYTES_MAX: u64 = 1 << 53;
 
 /// A file's extents are kept per chunk of this many bytes; a slice never spans two chunks.
 pub const CHUNK_BYTES: u64 = 64 << 20;

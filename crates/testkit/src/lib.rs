@@ -2,10 +2,11 @@
 //!
 //! [`redis`] starts servers that die with the test; [`proxy`] stands between a client and a server
 //! and cuts, blocks, delays, counts and records; [`nonsense`] answers as no Redis server would;
-//! [`certs`] makes certificates, good and bad ones. A fixture that cannot do its work panics: a
-//! test has no use for an error.
+//! [`certs`] makes certificates, good and bad ones; [`model`] says what a file system must do. A
+//! fixture that cannot do its work panics: a test has no use for an error.
 
 pub mod certs;
+pub mod model;
 pub mod nonsense;
 pub mod proxy;
 pub mod redis;

@@ -1,0 +1,477 @@
+//! One method per request; each is a translation and a call.
+
+use crate::convert::{attr, entry, errno, inode, kind, reply, time_change};
+use bytes::{BufMut, Bytes, BytesMut};
+use ringfs_base::{Errno as BaseErrno, InodeId};
+use ringfs_fusewire as wire;
+use ringfs_fusewire::{
+    AttrReply, Capabilities, Data, DirPlusSink, DirSink, Entry, Errno, Filesystem, FsResult,
+    InitFlags, OpenFlags, Opened, Request, StatFs, WriteFlags,
+};
+use ringfs_meta::{FileKind, NewInode, RenameMode, SetAttr, XattrMode};
+use ringfs_vfs::{Looked, Times, Vfs, VfsError};
+use std::sync::Arc;
+
+/// Flags of open(2), rename(2) and setxattr(2) on Linux that are looked at here.
+const O_ACCMODE: i32 = 3;
+const O_RDONLY: i32 = 0;
+const O_EXCL: i32 = 0o200;
+const O_APPEND: i32 = 0o2000;
+const RENAME_NOREPLACE: u32 = 1;
+const RENAME_EXCHANGE: u32 = 2;
+const XATTR_CREATE: u32 = 1;
+const XATTR_REPLACE: u32 = 2;
+
+/// Offsets of `.` and `..` in a listing; names come after (their cookies are at least
+/// `ringfs_meta::DIR_COOKIE_MIN`).
+const DOT_OFFSET: u64 = 1;
+const DOTDOT_OFFSET: u64 = 2;
+
+/// Names fetched for one request of a listing.
+const LISTING_NAMES: u32 = 256;
+
+/// Unit in which `statfs` counts, in bytes.
+const STATFS_UNIT_BYTES: u64 = 4096;
+
+pub(crate) struct RingFs {
+    vfs: Arc<Vfs>,
+}
+
+impl RingFs {
+    pub(crate) fn new(vfs: Arc<Vfs>) -> RingFs {
+        RingFs { vfs }
+    }
+
+    fn make(
+        &self,
+        req: &Request<'_>,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        special: Special<'_>,
+    ) -> FsResult<Entry> {
+        let new = new_inode(req, mode, special)?;
+        let made = self.vfs.make(inode(parent), name, &new);
+        made.map(|looked| entry(&looked)).map_err(|e| errno("create", parent, &e))
+    }
+
+    /// Walks a directory from a listing's offset. `push` answers true when it is full.
+    fn list(
+        &self,
+        dir: u64,
+        offset: u64,
+        attrs: bool,
+        push: &mut dyn FnMut(Listed<'_>) -> bool,
+    ) -> FsResult<()> {
+        if offset < DOT_OFFSET && push(Listed::Dot(dir, DOT_OFFSET, b".")) {
+            return Ok(());
+        }
+        if offset < DOTDOT_OFFSET {
+            let looked = self.vfs.getattr(inode(dir)).map_err(|e| errno("readdir", dir, &e))?;
+            let parent = looked.attr.parent.map_or(dir, |p| p.0);
+            if push(Listed::Dot(parent, DOTDOT_OFFSET, b"..")) {
+                return Ok(());
+            }
+        }
+        let mut after = if offset <= DOTDOT_OFFSET { 0 } else { offset };
+        loop {
+            let before = self.vfs.begin_listing();
+            let page = self
+                .vfs
+                .readdir(inode(dir), after, LISTING_NAMES, attrs)
+                .map_err(|e| errno("readdir", dir, &e))?;
+            for item in &page.items {
+                let full = match item.attr {
+                    Some(found) => {
+                        let looked =
+                            self.vfs.enter_listed(inode(dir), &item.name, found, before);
+                        let full = push(Listed::Known(&looked, item.cookie, &item.name));
+                        if full {
+                            self.vfs.forget(item.ino, 1);
+                        }
+                        full
+                    }
+                    None => push(Listed::Name(item.ino, item.kind, item.cookie, &item.name)),
+                };
+                if full {
+                    return Ok(());
+                }
+            }
+            match page.next {
+                // One request of the kernel is answered by what one page brings, unless the
+                // page is empty: an empty answer would mean the end.
+                Some(next) if page.items.is_empty() => after = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+/// One line of a listing.
+enum Listed<'a> {
+    Dot(u64, u64, &'static [u8]),
+    Known(&'a Looked, u64, &'a [u8]),
+    Name(InodeId, FileKind, u64, &'a [u8]),
+}
+
+/// What a new inode needs besides its mode.
+enum Special<'a> {
+    None,
+    Directory,
+    Device(u32),
+    Target(&'a [u8]),
+}
+
+fn new_inode<'a>(req: &Request<'_>, mode: u32, special: Special<'a>) -> FsResult<NewInode<'a>> {
+    let invalid = Errno::from(i32::from(BaseErrno::EINVAL.0));
+    let (file_kind, rdev, target): (_, u64, &[u8]) = match special {
+        Special::Directory => (FileKind::Directory, 0, b""),
+        Special::Target(target) => (FileKind::Symlink, 0, target),
+        // A mode without type bits means a regular file, as mknod(2) has it.
+        Special::None | Special::Device(_) if mode & 0o170_000 == 0 => (FileKind::File, 0, b""),
+        Special::None => (FileKind::from_mode(mode as u16).ok_or(invalid)?, 0, b""),
+        Special::Device(rdev) => {
+            let kind = FileKind::from_mode(mode as u16).ok_or(invalid)?;
+            (kind, if kind.is_device() { u64::from(rdev) } else { 0 }, b"")
+        }
+    };
+    Ok(NewInode {
+        kind: file_kind,
+        perm: (mode & 0o7777) as u16,
+        uid: req.uid,
+        gid: req.gid,
+        rdev,
+        target,
+    })
+}
+
+/// Handles carry nothing. A file opened for reading only has nothing to flush, so its close
+/// needs no request.
+fn opened(keep_cache: bool, flags: i32) -> Opened {
+    let mut out = OpenFlags::empty();
+    if keep_cache {
+        out |= OpenFlags::KEEP_CACHE;
+    }
+    if flags & O_ACCMODE == O_RDONLY {
+        out |= OpenFlags::NOFLUSH;
+    }
+    Opened { fh: 0, flags: out }
+}
+
+impl Filesystem for RingFs {
+    fn init(&self, caps: &mut Capabilities) {
+        // Pages are dropped when we say so (an open that finds another version, a change pushed
+        // by another mount), not whenever mtime moves: it moves with every write of our own.
+        caps.want(
+            InitFlags::EXPLICIT_INVAL_DATA
+                | InitFlags::DO_READDIRPLUS
+                | InitFlags::READDIRPLUS_AUTO
+                | InitFlags::CACHE_SYMLINKS
+                | InitFlags::ASYNC_DIO,
+        );
+        caps.refuse(InitFlags::AUTO_INVAL_DATA);
+    }
+
+    fn lookup(&self, _: &Request<'_>, parent: u64, name: &[u8]) -> FsResult<Entry> {
+        match self.vfs.lookup(inode(parent), name) {
+            Ok(looked) => Ok(entry(&looked)),
+            // The kernel may remember that there is no such name.
+            Err((VfsError::Posix(BaseErrno::ENOENT), ttl)) if !ttl.is_zero() => {
+                Ok(Entry::negative(ttl))
+            }
+            Err((error, _)) => Err(errno("lookup", parent, &error)),
+        }
+    }
+
+    fn forget(&self, ino: u64, nlookup: u64) {
+        self.vfs.forget(inode(ino), nlookup);
+    }
+
+    fn getattr(&self, _: &Request<'_>, ino: u64, _: Option<u64>) -> FsResult<AttrReply> {
+        self.vfs.getattr(inode(ino)).map(|l| reply(&l)).map_err(|e| errno("getattr", ino, &e))
+    }
+
+    fn statx(
+        &self,
+        _: &Request<'_>,
+        ino: u64,
+        _: Option<u64>,
+        _: u32,
+        _: u32,
+    ) -> FsResult<wire::StatxReply> {
+        /// STATX_BASIC_STATS and STATX_BTIME of statx(2).
+        const FILLED: u32 = 0x7ff | 0x800;
+        let looked = self.vfs.getattr(inode(ino)).map_err(|e| errno("statx", ino, &e))?;
+        let born = looked.attr.btime;
+        let statx = wire::Statx {
+            mask: FILLED,
+            attr: attr(&looked.attr),
+            btime: wire::Time { secs: born.seconds(), nanos: born.subsec_nanos() },
+            attributes: 0,
+            attributes_mask: 0,
+        };
+        Ok(wire::StatxReply { statx, ttl: looked.ttl })
+    }
+
+    fn setattr(&self, _: &Request<'_>, ino: u64, set: &wire::SetAttr) -> FsResult<AttrReply> {
+        let change = SetAttr {
+            perm: set.mode.map(|mode| (mode & 0o7777) as u16),
+            uid: set.uid,
+            gid: set.gid,
+            size: set.size,
+            atime: None,
+            mtime: None,
+        };
+        let times =
+            Times { atime: set.atime.map(time_change), mtime: set.mtime.map(time_change) };
+        let changed = self.vfs.setattr(inode(ino), change, times);
+        changed.map(|looked| reply(&looked)).map_err(|e| errno("setattr", ino, &e))
+    }
+
+    fn readlink(&self, _: &Request<'_>, ino: u64) -> FsResult<Bytes> {
+        self.vfs.readlink(inode(ino)).map_err(|e| errno("readlink", ino, &e))
+    }
+
+    fn mknod(
+        &self,
+        req: &Request<'_>,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+    ) -> FsResult<Entry> {
+        self.make(req, parent, name, mode, Special::Device(rdev))
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request<'_>,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        _umask: u32,
+    ) -> FsResult<Entry> {
+        self.make(req, parent, name, mode, Special::Directory)
+    }
+
+    fn symlink(
+        &self,
+        req: &Request<'_>,
+        parent: u64,
+        name: &[u8],
+        target: &[u8],
+    ) -> FsResult<Entry> {
+        self.make(req, parent, name, 0o777, Special::Target(target))
+    }
+
+    fn unlink(&self, _: &Request<'_>, parent: u64, name: &[u8]) -> FsResult<()> {
+        self.vfs.unlink(inode(parent), name).map_err(|e| errno("unlink", parent, &e))
+    }
+
+    fn rmdir(&self, _: &Request<'_>, parent: u64, name: &[u8]) -> FsResult<()> {
+        self.vfs.rmdir(inode(parent), name).map_err(|e| errno("rmdir", parent, &e))
+    }
+
+    fn rename(
+        &self,
+        _: &Request<'_>,
+        parent: u64,
+        name: &[u8],
+        newparent: u64,
+        newname: &[u8],
+        flags: u32,
+    ) -> FsResult<()> {
+        let mode = match flags {
+            0 => RenameMode::Replace,
+            RENAME_NOREPLACE => RenameMode::NoReplace,
+            RENAME_EXCHANGE => RenameMode::Exchange,
+            _ => return Err(Errno::EINVAL),
+        };
+        self.vfs
+            .rename((inode(parent), name), (inode(newparent), newname), mode)
+            .map_err(|e| errno("rename", parent, &e))
+    }
+
+    fn link(
+        &self,
+        _: &Request<'_>,
+        ino: u64,
+        newparent: u64,
+        newname: &[u8],
+    ) -> FsResult<Entry> {
+        let linked = self.vfs.link(inode(ino), inode(newparent), newname);
+        linked.map(|looked| entry(&looked)).map_err(|e| errno("link", ino, &e))
+    }
+
+    fn open(&self, _: &Request<'_>, ino: u64, how: wire::OpenHow) -> FsResult<Opened> {
+        let done = self.vfs.open(inode(ino)).map_err(|e| errno("open", ino, &e))?;
+        Ok(opened(done.keep_cache, how.flags))
+    }
+
+    fn create(
+        &self,
+        req: &Request<'_>,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        _umask: u32,
+        how: wire::OpenHow,
+    ) -> FsResult<(Entry, Opened)> {
+        let new = new_inode(req, mode & 0o7777, Special::None)?;
+        let exclusive = how.flags & O_EXCL != 0;
+        let (looked, done) = self
+            .vfs
+            .create(inode(parent), name, &new, exclusive)
+            .map_err(|e| errno("create", parent, &e))?;
+        Ok((entry(&looked), opened(done.keep_cache, how.flags)))
+    }
+
+    fn read(&self, _: &Request<'_>, ino: u64, at: wire::ReadAt) -> FsResult<Data> {
+        let pieces = self
+            .vfs
+            .read(inode(ino), at.offset, at.size)
+            .map_err(|e| errno("read", ino, &e))?;
+        let mut data = Data::empty();
+        pieces.into_iter().for_each(|piece| data.push(piece));
+        Ok(data)
+    }
+
+    fn write(&self, _: &Request<'_>, ino: u64, at: wire::WriteAt<'_>) -> FsResult<u32> {
+        // Pages of a mapping are written back where they lie, whatever the file was opened for.
+        let append = at.flags & O_APPEND != 0 && !at.write_flags.contains(WriteFlags::CACHE);
+        self.vfs
+            .write(inode(ino), at.offset, at.data, append)
+            .map(|()| at.data.len() as u32)
+            .map_err(|e| errno("write", ino, &e))
+    }
+
+    fn flush(&self, _: &Request<'_>, ino: u64, _: u64, _: u64) -> FsResult<()> {
+        self.vfs.close(inode(ino)).map_err(|e| errno("close", ino, &e))
+    }
+
+    fn release(&self, _: &Request<'_>, ino: u64, _: wire::Release) -> FsResult<()> {
+        self.vfs.release(inode(ino));
+        Ok(())
+    }
+
+    fn fsync(&self, _: &Request<'_>, ino: u64, _: u64, _datasync: bool) -> FsResult<()> {
+        self.vfs.fsync(inode(ino)).map_err(|e| errno("fsync", ino, &e))
+    }
+
+    fn opendir(&self, _: &Request<'_>, _: u64, _: wire::OpenHow) -> FsResult<Opened> {
+        Ok(Opened::default())
+    }
+
+    fn readdir(
+        &self,
+        _: &Request<'_>,
+        ino: u64,
+        _: u64,
+        offset: u64,
+        sink: &mut DirSink<'_>,
+    ) -> FsResult<()> {
+        self.list(ino, offset, false, &mut |listed| match listed {
+            Listed::Dot(ino, next, name) => {
+                sink.push(ino, next, wire::FileKind::Directory, name)
+            }
+            Listed::Known(looked, next, name) => {
+                sink.push(looked.attr.ino.0, next, kind(looked.attr.kind), name)
+            }
+            Listed::Name(ino, file_kind, next, name) => {
+                sink.push(ino.0, next, kind(file_kind), name)
+            }
+        })
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request<'_>,
+        ino: u64,
+        _: u64,
+        offset: u64,
+        sink: &mut DirPlusSink<'_>,
+    ) -> FsResult<()> {
+        self.list(ino, offset, true, &mut |listed| match listed {
+            Listed::Dot(ino, next, name) => {
+                sink.push_name(ino, next, wire::FileKind::Directory, name)
+            }
+            Listed::Known(looked, next, name) => sink.push(&entry(looked), next, name),
+            Listed::Name(ino, file_kind, next, name) => {
+                sink.push_name(ino.0, next, kind(file_kind), name)
+            }
+        })
+    }
+
+    fn releasedir(&self, _: &Request<'_>, _: u64, _: wire::Release) -> FsResult<()> {
+        Ok(())
+    }
+
+    fn fsyncdir(&self, _: &Request<'_>, ino: u64, _: u64, _: bool) -> FsResult<()> {
+        self.vfs.fsync(inode(ino)).map_err(|e| errno("fsync", ino, &e))
+    }
+
+    fn statfs(&self, _: &Request<'_>, ino: u64) -> FsResult<StatFs> {
+        let stat = self.vfs.statfs().map_err(|e| errno("statfs", ino, &e))?;
+        let free = stat.free_bytes / STATFS_UNIT_BYTES;
+        Ok(StatFs {
+            blocks: stat.total_bytes / STATFS_UNIT_BYTES,
+            bfree: free,
+            bavail: free,
+            files: stat.inodes + stat.inodes_free,
+            ffree: stat.inodes_free,
+            bsize: STATFS_UNIT_BYTES as u32,
+            namelen: ringfs_base::limits::NAME_BYTES_MAX as u32,
+            frsize: STATFS_UNIT_BYTES as u32,
+        })
+    }
+
+    fn setxattr(
+        &self,
+        _: &Request<'_>,
+        ino: u64,
+        name: &[u8],
+        value: &[u8],
+        flags: u32,
+        _: bool,
+    ) -> FsResult<()> {
+        check_namespace(name)?;
+        let mode = match flags {
+            0 => XattrMode::Either,
+            XATTR_CREATE => XattrMode::Create,
+            XATTR_REPLACE => XattrMode::Replace,
+            _ => return Err(Errno::EINVAL),
+        };
+        self.vfs
+            .setxattr(inode(ino), name, value, mode)
+            .map_err(|e| errno("setxattr", ino, &e))
+    }
+
+    fn getxattr(&self, _: &Request<'_>, ino: u64, name: &[u8]) -> FsResult<Bytes> {
+        check_namespace(name)?;
+        self.vfs.getxattr(inode(ino), name).map_err(|e| errno("getxattr", ino, &e))
+    }
+
+    fn listxattr(&self, _: &Request<'_>, ino: u64) -> FsResult<Bytes> {
+        let names = self.vfs.listxattr(inode(ino)).map_err(|e| errno("listxattr", ino, &e))?;
+        let mut out = BytesMut::new();
+        for name in names {
+            out.put_slice(&name);
+            out.put_u8(0);
+        }
+        Ok(out.freeze())
+    }
+
+    fn removexattr(&self, _: &Request<'_>, ino: u64, name: &[u8]) -> FsResult<()> {
+        check_namespace(name)?;
+        self.vfs.removexattr(inode(ino), name).map_err(|e| errno("removexattr", ino, &e))
+    }
+}
+
+/// ACLs are not enforced yet, so they must not be accepted.
+fn check_namespace(name: &[u8]) -> FsResult<()> {
+    if name.starts_with(b"system.") {
+        return Err(Errno::from(i32::from(BaseErrno::EOPNOTSUPP.0)));
+    }
+    Ok(())
+}

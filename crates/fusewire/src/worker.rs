@@ -1,0 +1,150 @@
+//! A worker thread: read a request, answer it, again.
+
+use std::{
+    any::Any,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+};
+
+use crate::{
+    decode::{Dialect, HEADER_BYTES, Header, Operation, parse},
+    device::{Device, Received},
+    dispatch::{call, deliver},
+    errno::Errno,
+    filesystem::{Filesystem, LockRequest, Request},
+    pagebuf::PageBuf,
+    session::Shared,
+};
+
+/// Workers kept waiting for requests; beyond, an idle worker ends. Enough for bursts without
+/// starting threads over and over.
+const IDLE_KEPT: usize = 8;
+
+/// One thread's belongings.
+pub(crate) struct Worker<F: Filesystem> {
+    shared: Arc<Shared<F>>,
+    device: Arc<Device>,
+    dialect: Dialect,
+    /// Reply of READDIR, kept to save allocations.
+    scratch: Vec<u8>,
+}
+
+impl<F: Filesystem> Worker<F> {
+    pub(crate) fn new(shared: Arc<Shared<F>>, device: Arc<Device>, dialect: Dialect) -> Self {
+        Self { shared, device, dialect, scratch: Vec::new() }
+    }
+
+    /// Serves until the mount is gone, or (unless `permanent`) until there are workers to
+    /// spare.
+    ///
+    /// # Errors
+    ///
+    /// The channel failed in a way that ends the session.
+    pub(crate) fn serve(&mut self, permanent: bool) -> io::Result<()> {
+        let mut buffer = PageBuf::new(self.shared.buffer_bytes())?;
+        loop {
+            // A worker counts as idle while it waits, and the one that leaves the last idle
+            // place calls for a successor before it starts on its request.
+            self.shared.idle.fetch_add(1, Ordering::SeqCst);
+            let received = self.device.receive(buffer.as_mut_slice());
+            let was_idle = self.shared.idle.fetch_sub(1, Ordering::SeqCst);
+            let len = match received? {
+                Received::Request(len) => len,
+                Received::Again => continue,
+                Received::Unmounted => return Ok(()),
+            };
+            self.handle(buffer.slice(0..len), was_idle == 1);
+            if !permanent && self.shared.idle.load(Ordering::SeqCst) >= IDLE_KEPT {
+                return Ok(());
+            }
+        }
+    }
+
+    fn handle(&mut self, bytes: &[u8], last_idle: bool) {
+        let (header, operation) = match parse(bytes, self.dialect) {
+            Ok(request) => request,
+            Err((header, error)) => {
+                tracing::error!(%error, len = bytes.len(), head = ?bytes.get(..HEADER_BYTES), "malformed request");
+                if let Some(header) = header {
+                    self.device.answer(header.unique, -libc::EIO, &[]);
+                }
+                return;
+            }
+        };
+        match operation {
+            Operation::Forget { .. } | Operation::BatchForget(_) | Operation::Interrupt { .. } => {}
+            _ if last_idle => Shared::spawn_worker(&self.shared),
+            _ => {}
+        }
+        match operation {
+            Operation::Interrupt { unique } => {
+                if self.shared.waits.interrupt(unique) {
+                    self.interrupt(unique);
+                }
+            }
+            Operation::SetLkWait(lock) => self.wait_for_lock(&header, &lock),
+            // The file system hears of the end once all workers are done.
+            Operation::Destroy => {
+                self.device.answer(header.unique, 0, &[]);
+            }
+            Operation::NotifyReply => {}
+            operation => self.call(&header, operation),
+        }
+    }
+
+    fn call(&mut self, header: &Header<'_>, operation: Operation<'_>) {
+        let fs = &self.shared.fs;
+        let scratch = &mut self.scratch;
+        let answer = match catch_unwind(AssertUnwindSafe(|| {
+            call(fs, header, operation, &mut *scratch)
+        })) {
+            Ok(answer) => answer,
+            Err(panic) => {
+                log_panic(header.opcode, &*panic);
+                // FORGET is never answered; the kernel would refuse it.
+                if matches!(header.opcode, crate::opcode::FORGET | crate::opcode::BATCH_FORGET) {
+                    return;
+                }
+                Err(Errno::EIO)
+            }
+        };
+        let device = &self.device;
+        let delivered =
+            catch_unwind(AssertUnwindSafe(|| deliver(fs, device, header, answer, scratch)));
+        if let Err(panic) = delivered {
+            log_panic(header.opcode, &*panic);
+        }
+    }
+
+    fn wait_for_lock(&self, header: &Header<'_>, lock: &LockRequest) {
+        let Header { unique, uid, gid, pid, groups, .. } = *header;
+        let req = Request { unique, uid, gid, pid, groups };
+        let reply = self.shared.waits.begin(unique, &self.device);
+        let fs = &self.shared.fs;
+        // On a panic the reply is dropped inside and answers EIO.
+        let called = catch_unwind(AssertUnwindSafe(|| fs.setlkw(&req, header.nodeid, lock, reply)));
+        if let Err(panic) = called {
+            log_panic(header.opcode, &*panic);
+        }
+        if self.shared.waits.park(unique) {
+            self.interrupt(unique);
+        }
+    }
+
+    fn interrupt(&self, unique: u64) {
+        let fs = &self.shared.fs;
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| fs.interrupt(unique))) {
+            log_panic(crate::opcode::INTERRUPT, &*panic);
+        }
+    }
+}
+
+fn log_panic(opcode: u32, panic: &(dyn Any + Send)) {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    tracing::error!(opcode, message, "a file system method panicked, the request gets EIO");
+}

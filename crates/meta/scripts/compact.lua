@@ -1,0 +1,14 @@
+-- Replaces the oldest records of a chunk by an equivalent list.
+-- ARGV[2] = inode (8); ARGV[3] = chunk (decimal); ARGV[4] = records that must be the oldest;
+-- ARGV[5] = records to put there.
+-- Reply: 0 | 1 replaced; 246 | 0 the chunk has changed otherwise.
+-- Invariant: the file shows the same bytes before and after, so its times stay.
+local ino, old = sub(ARGV[2], 1, 8), ARGV[4]
+local _, _, l = where(ino)
+local xkey = P .. 'x' .. fmt('%d', l)
+local now = call('HGET', xkey, ARGV[3])
+if not now or sub(now, 1, #old) ~= old then return '\246\0' end
+local new = ARGV[5] .. sub(now, #old + 1)
+call('HDEL', xkey, ARGV[3])
+if #new > 0 then call('HSET', xkey, ARGV[3], new) end
+return finish('\0\1', 'A' .. ino, 0, 0)

@@ -1,0 +1,97 @@
+-- Changes attributes; truncates.
+-- ARGV[2] = inode (8) | mask (1: 1 perm, 2 uid, 4 gid, 8 size, 16 atime, 32 mtime) | perm (2)
+--           | uid (4) | gid (4) | size (8) | atime (8) | mtime (8) | now (8).
+-- Reply: 0 | 1 if there is more to cut off: send it again under the next number (1) | length (1)
+-- | attributes | ctime before (8) | freed extent records.
+-- Errors: ESTALE, EISDIR, EINVAL (size of what is no file), ENOSPC.
+-- Invariant: after a truncation nothing beyond the new size can ever show again: inline data are
+-- cut, whole chunks dropped (256 a call, from the end; the size follows, so that every state
+-- between is a truncated file), and in the chunk that is cut a hole covers the rest.
+local A = ARGV[2]
+local ino, mask = sub(A, 1, 8), string.byte(A, 9)
+local key, field, l = where(ino)
+local attr = call('HGET', key, field)
+if not attr then return '\116' end
+local mode, flags = unpack('>I2I2', attr)
+local perm, owners, size = unpack('>I2c8I8', A, 10)
+local kind = mode - mode % 4096
+local mtime, atime, sizes = sub(attr, 25, 32), sub(attr, 41, 48), sub(attr, 17, 24)
+local uid, gid = sub(attr, 9, 12), sub(attr, 13, 16)
+if mask % 2 >= 1 then mode = kind + perm end
+if mask % 4 >= 2 then uid = sub(owners, 1, 4) end
+if mask % 8 >= 4 then gid = sub(owners, 5, 8) end
+if mask % 32 >= 16 then atime = sub(A, 28, 35) end
+if mask % 64 >= 32 then mtime = sub(A, 36, 43) end
+local freed, more, delta = {}, '\0', 0
+if mask % 16 >= 8 then
+  if kind == 16384 then return '\21' end
+  if kind ~= 32768 then return '\22' end
+  if mask < 32 then mtime = sub(A, 44, 51) end
+  local old, CHUNK, name = unpack('>I8', sizes), 67108864, fmt('%d', l)
+  if size > old and S[7] and S[7] ~= '0' and S[5] + size - old > tonumber(S[7]) then
+    return '\28'
+  end
+  if size < old and flags % 4 >= 1 then
+    call('DEL', P .. '~')  -- so that the writes that follow are let through when memory is full
+    local cut = size % CHUNK
+    local keep = (size - cut) / CHUNK
+    if flags % 4 >= 2 then
+      local xkey = P .. 'x' .. name
+      local beyond = {}
+      if call('HLEN', xkey) <= 4096 then
+        local all = call('HKEYS', xkey)
+        for i = 1, #all do
+          local c = tonumber(all[i])
+          if c > keep or (c == keep and cut == 0) then beyond[#beyond + 1] = c end
+        end
+        table.sort(beyond, function(a, b) return a > b end)
+      else
+        local top = math.floor((old - 1) / CHUNK)
+        for c = top, math.max(cut == 0 and keep or keep + 1, top - 256), -1 do
+          beyond[#beyond + 1] = c
+        end
+      end
+      local bytes, dropped = 0, nil
+      for i = 1, #beyond do
+        if i > 256 or bytes > 262144 then
+          more, size = '\1', dropped * CHUNK
+          break
+        end
+        local records = call('HGET', xkey, beyond[i])
+        if records then
+          bytes = bytes + #records
+          freed[#freed + 1] = records
+          call('HDEL', xkey, beyond[i])
+        end
+        dropped = beyond[i]
+      end
+      if more == '\0' and cut > 0 then
+        local records = call('HGET', xkey, keep)
+        if records then
+          for i = 1, #records, 24 do
+            local pos, len = unpack('>I4I4', records, i)
+            if pos + len > cut then
+              call('HSET', xkey, keep, records .. pack('>I4I4I8I4I4', cut, CHUNK - cut, 0, 0, 0))
+              break
+            end
+          end
+        end
+      end
+      if size == 0 then flags = flags - 2 end
+    end
+    if flags % 2 == 1 then
+      if size == 0 then
+        call('DEL', P .. 'i' .. name)
+        flags = flags - 1
+      elseif call('STRLEN', P .. 'i' .. name) > size then
+        call('SET', P .. 'i' .. name, call('GETRANGE', P .. 'i' .. name, 0, size - 1))
+      end
+    end
+  end
+  delta, sizes = size - old, pack('>I8', size)
+end
+local previous = sub(attr, 33, 40)
+attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 8) .. uid .. gid .. sizes .. mtime
+  .. after(sub(A, 44, 51), previous) .. atime .. sub(attr, 49)
+call('HSET', key, field, attr)
+return finish('\0' .. more .. char(#attr) .. attr .. previous .. table.concat(freed), 'A' .. ino, 0, delta)

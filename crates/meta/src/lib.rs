@@ -1,0 +1,36 @@
+//! All metadata of a volume: inodes, names, extents, extended attributes and sessions.
+//!
+//! Every operation is one server-side script, and so one round trip and atomic. What the keys
+//! are is in `schema`; what each operation does is in `scripts/*.lua`, one file each. A
+//! [`Volume`] is the view of tools; a [`Session`] is what a mount works with: each of its
+//! mutations carries the session and a sequence number, so that it takes effect exactly once
+//! however often it is sent, and not at all once the session has been given up by the others.
+//!
+//! This crate does not know where blocks are, nor any type of the kernel's.
+
+mod attr;
+mod config;
+mod error;
+mod extents;
+mod lane;
+mod reply;
+mod schema;
+mod scripts;
+mod session;
+mod shard;
+mod types;
+mod volume;
+
+pub use attr::{ATTR_BYTES, ATTR_BYTES_WITH_AUX, Attr, AttrFlags, FileKind};
+pub use config::{Codec, Durability, NodeRecord, VolumeConfig};
+pub use error::MetaError;
+pub use extents::{ExtentRecord, Piece, Source, dropped_slices, normalise, resolve};
+pub use schema::NameHash;
+pub use session::{Session, Watch};
+pub use types::{
+    Beat, Changed, ChunkExtents, Commit, CommitData, CommitRequest, Committed, Created,
+    DIR_COOKIE_MIN, DirItem, DirPage, Event, Fate, Found, Known, NewInode, OpenData, Opened, Pulse,
+    Purge, Removed, RenameMode, Renamed, SessionInfo, SessionRecord, SetAttr, SlicesInFlight,
+    Unlinked, Usage, Victim, XattrMode,
+};
+pub use volume::{ChunkFound, EntryFound, Volume};

@@ -1,0 +1,44 @@
+//! The scripts, composed from their files and the fragments that they share.
+
+use ringfs_link::Script;
+
+macro_rules! scripts {
+    ($($name:ident = $label:literal: $($file:literal)+;)*) => {
+        $(
+            pub static $name: Script = Script::from_static(
+                $label,
+                concat!($(include_str!(concat!("../scripts/", $file, ".lua")), "\n"),+),
+            );
+        )*
+    };
+}
+
+scripts! {
+    ALLOC = "alloc": "plain" "alloc";
+    COMMIT = "commit": "begin" "inode" "commit";
+    COMPACT = "compact": "begin" "inode" "compact";
+    CREATE = "create": "begin" "inode" "name" "grow" "create";
+    EXTENTS = "extents": "plain" "inode" "extents";
+    FORMAT = "format": "plain" "format";
+    HEARTBEAT = "heartbeat": "plain" "heartbeat";
+    LINK = "link": "begin" "inode" "name" "grow" "link";
+    LOOKUP = "lookup": "plain" "inode" "name" "lookup";
+    OPEN = "open": "plain" "inode" "open";
+    PURGE = "purge": "begin" "inode" "purge";
+    PURGEABLE = "purgeable": "plain" "purgeable";
+    READDIR = "readdir": "plain" "inode" "readdir";
+    READLINK = "readlink": "plain" "inode" "readlink";
+    REAP = "reap": "plain" "leave" "reap";
+    RELEASE = "release": "plain" "release";
+    REMOVEXATTR = "removexattr": "begin" "inode" "removexattr";
+    RENAME = "rename": "begin" "inode" "name" "grow" "drop" "rename";
+    RING = "ring": "plain" "ring";
+    SEAL = "seal": "begin" "seal";
+    SESSION_END = "session_end": "plain" "leave" "session_end";
+    SESSION_START = "session_start": "plain" "session_start";
+    SET_RING = "set_ring": "plain" "set_ring";
+    SETATTR = "setattr": "begin" "inode" "setattr";
+    SETXATTR = "setxattr": "begin" "inode" "setxattr";
+    UNLINK = "unlink": "begin" "inode" "name" "drop" "unlink";
+    USAGE = "usage": "plain" "usage";
+}

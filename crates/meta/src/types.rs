@@ -1,0 +1,393 @@
+//! What the operations of a session take and give back.
+//!
+//! Mutations return the new attributes of everything that they touched (the child and its
+//! directories), so that a caller's cache needs no second round trip.
+
+use crate::attr::{Attr, FileKind};
+use crate::extents::ExtentRecord;
+use bytes::Bytes;
+use ringfs_base::{Epoch, InodeId, SessionId, SliceId, Timestamp};
+
+/// An inode to make.
+#[derive(Clone, Debug)]
+pub struct NewInode<'a> {
+    /// What it shall be.
+    pub kind: FileKind,
+    /// Permission, set-id and sticky bits, umask applied. A directory with the set-group-id bit
+    /// passes on its group, and to directories the bit.
+    pub perm: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group, unless the directory's is inherited.
+    pub gid: u32,
+    /// Device number of a character or block device.
+    pub rdev: u64,
+    /// Target of a symbolic link; empty for the others.
+    pub target: &'a [u8],
+}
+
+/// What [`crate::Session::lookup`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The inode that the name leads to.
+    pub attr: Attr,
+    /// The directory it was looked up in.
+    pub parent: Attr,
+}
+
+/// What [`crate::Session::create`] and [`crate::Session::link`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// The inode of that name.
+    pub attr: Attr,
+    /// The directory.
+    pub parent: Attr,
+    /// False if the name was there before: nothing was changed and `attr` is what it leads to
+    /// (`open(O_CREAT)` goes on with it, everybody else answers EEXIST).
+    pub created: bool,
+}
+
+/// What the caller knows about the inode that a name it removes leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// The name leads to this inode as far as the caller knows, and nobody on this mount has it
+    /// open. If that is right and no other session exists the inode is purged at once.
+    NotOpen(InodeId),
+    /// This mount has it open: it is kept, and held for this session until
+    /// [`crate::Session::release_hold`].
+    Open(InodeId),
+    /// The caller does not know what the name leads to: the inode is kept until every session has
+    /// said that it does not have it open.
+    Unknown,
+}
+
+/// What became of an inode that lost a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Other names lead to it.
+    Linked,
+    /// The last name is gone; the inode is kept as an orphan.
+    Orphaned,
+    /// The inode is gone; the blocks of these slices may be removed.
+    Purged(Vec<ExtentRecord>),
+}
+
+/// The inode that a removed name led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// Its attributes after the removal; those of a purged one are the last it had, with nlink 0.
+    pub attr: Attr,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What [`crate::Session::unlink`] and [`crate::Session::rmdir`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unlinked {
+    /// The inode that lost its name.
+    pub removed: Removed,
+    /// The directory.
+    pub parent: Attr,
+}
+
+/// How [`crate::Session::rename`] treats an existing target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RenameMode {
+    /// It is replaced, as rename(2).
+    #[default]
+    Replace,
+    /// EEXIST, as RENAME_NOREPLACE.
+    NoReplace,
+    /// The two names change places, as RENAME_EXCHANGE.
+    Exchange,
+}
+
+/// What [`crate::Session::rename`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renamed {
+    /// The inode that has the new name now.
+    pub attr: Attr,
+    /// The directory of the old name.
+    pub old_parent: Attr,
+    /// The directory of the new name (the same value if it is the same directory).
+    pub new_parent: Attr,
+    /// The inode that was replaced.
+    pub replaced: Option<Removed>,
+    /// [`RenameMode::Exchange`]: the inode that has the old name now.
+    pub exchanged: Option<Attr>,
+}
+
+/// Which attributes to change; `None` leaves one as it is. "Now" is the caller's to fill in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetAttr {
+    /// Permission, set-id and sticky bits.
+    pub perm: Option<u16>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Truncates or extends a file to so many bytes.
+    pub size: Option<u64>,
+    /// Last read.
+    pub atime: Option<Timestamp>,
+    /// Last change of the data.
+    pub mtime: Option<Timestamp>,
+}
+
+/// What [`crate::Session::setattr`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The attributes now.
+    pub attr: Attr,
+    /// The `ctime` before: who had that version cached has missed no change but this.
+    pub previous: Timestamp,
+    /// Slices cut off whole by a truncation: their blocks may be removed.
+    pub freed: Vec<ExtentRecord>,
+}
+
+/// The state of a file that a caller has cached, to be told "unchanged" instead of data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The `ctime` it saw.
+    pub ctime: Timestamp,
+    /// The size it saw.
+    pub size: u64,
+}
+
+/// What [`crate::Session::open`] tells about a file's data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenData {
+    /// What the caller has cached is still right.
+    Unchanged,
+    /// All data are inline; bytes past their end up to the size are zeros.
+    Inline(Bytes),
+    /// Inline data (the oldest layer of chunk 0, may be empty) and the extents of the first chunks:
+    /// all of them if `complete`; the others come from [`crate::Session::extents`].
+    Extents {
+        /// The oldest layer of chunk 0.
+        inline: Bytes,
+        /// Chunk index and its records, oldest first. Only chunks that have any.
+        chunks: Vec<(u32, Vec<ExtentRecord>)>,
+        /// Every chunk below this index is in `chunks` or has no records.
+        chunks_known: u32,
+    },
+}
+
+/// What [`crate::Session::open`] returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The attributes.
+    pub attr: Attr,
+    /// The data, or where they are.
+    pub data: OpenData,
+}
+
+/// What [`crate::Session::extents`] returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkExtents {
+    /// The attributes at the same moment.
+    pub attr: Attr,
+    /// For each chunk asked for, in that order, its records, oldest first.
+    pub chunks: Vec<Vec<ExtentRecord>>,
+}
+
+/// New data of one file.
+#[derive(Clone, Debug)]
+pub enum CommitData<'a> {
+    /// Bytes at offsets, kept inline with the inode.
+    Inline(&'a [(u64, &'a [u8])]),
+    /// Records for chunks; `pos` counts within the chunk. Several chunks in one call.
+    Extents(&'a [(u32, &'a [ExtentRecord])]),
+    /// Bytes at the end of the file, wherever that is when the script runs; kept inline.
+    AppendInline(&'a [u8]),
+    /// Slices laid one after the other at the end of the file; `pos` is ignored.
+    AppendExtents(&'a [ExtentRecord]),
+}
+
+/// One commit.
+#[derive(Clone, Debug)]
+pub struct CommitRequest<'a> {
+    /// The data.
+    pub data: CommitData<'a>,
+    /// The ring's epoch under which the blocks were written; ignored for inline data.
+    pub epoch: Epoch,
+    /// Becomes mtime and ctime.
+    pub mtime: Timestamp,
+    /// Whether a write by somebody who is not privileged takes the set-id bits away.
+    pub kill_suid: bool,
+}
+
+/// What [`crate::Session::commit`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// The data are part of the file.
+    Done(Committed),
+    /// Nothing was done: the data cannot be inline (the file has extents, or would grow past the
+    /// volume's inline limit). Write a slice and commit extents.
+    NeedSlice(Attr),
+    /// Nothing was done: one of the appended slices would lie across the border of a chunk. Cut it
+    /// there (the attributes tell the size to count from), write slices, and repeat.
+    Straddles(Attr),
+    /// Nothing was done: the blocks were written under an epoch that readers do not look at any
+    /// more. Write them again under this one.
+    StaleEpoch(Epoch),
+}
+
+/// A commit that took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The attributes now.
+    pub attr: Attr,
+    /// The `ctime` before: who had that version cached has missed no change but this.
+    pub previous: Timestamp,
+    /// Where appended data begin; the old size for the other kinds.
+    pub placed_at: u64,
+    /// Records that the longest of the chunks touched has now: a hint to compact it.
+    pub records: u32,
+    /// The ring's epoch now.
+    pub epoch: Epoch,
+}
+
+/// One name of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirItem {
+    /// The name.
+    pub name: Vec<u8>,
+    /// The inode that it leads to.
+    pub ino: InodeId,
+    /// What that is.
+    pub kind: FileKind,
+    /// Continue after this one. At least [`DIR_COOKIE_MIN`] and below 2^63; never changes while
+    /// the name exists.
+    pub cookie: u64,
+    /// Its attributes, if they were asked for.
+    pub attr: Option<Attr>,
+}
+
+/// The smallest cookie of a name; the smaller ones are free for `.` and `..`.
+pub const DIR_COOKIE_MIN: u64 = 4;
+
+/// A part of a directory, in the order of its cookies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirPage {
+    /// The names. May be more than were asked for, or none although there are more pages.
+    pub items: Vec<DirItem>,
+    /// Continue from here; `None` at the end. Equal to the last item's cookie or larger.
+    pub next: Option<u64>,
+    /// The directory.
+    pub dir: Attr,
+}
+
+/// How to set an extended attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum XattrMode {
+    /// New or existing.
+    #[default]
+    Either,
+    /// EEXIST if it exists (XATTR_CREATE).
+    Create,
+    /// ENODATA if it does not (XATTR_REPLACE).
+    Replace,
+}
+
+/// What [`crate::Session::purge`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purge {
+    /// The inode is gone; the blocks of these slices may be removed.
+    Done(Vec<ExtentRecord>),
+    /// Somebody has it open, or has not said yet that it does not.
+    Held,
+    /// There is no such inode any more.
+    Gone,
+}
+
+/// What a session tells at each heartbeat.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beat<'a> {
+    /// Orphans among those of the last reply that this mount has open. They are held until
+    /// [`crate::Session::release_hold`]; the others of that reply are acknowledged as not open.
+    pub holds: &'a [InodeId],
+    /// Every slice handed out to this session below this one is committed or given up.
+    pub oldest_slice: Option<SliceId>,
+    /// The ring's epoch that this mount places blocks by.
+    pub epoch: Epoch,
+}
+
+/// What a session learns at each heartbeat.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// The ring's epoch.
+    pub epoch: Epoch,
+    /// Sessions of the volume, this one included.
+    pub sessions: u32,
+    /// New orphans: say in the next beat which of them are open here. Beat again soon if this is
+    /// not empty, so that they can be purged.
+    pub orphans: Vec<InodeId>,
+}
+
+/// Who registers a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// Host name.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// Mount point, or what the tool does.
+    pub place: String,
+}
+
+/// A registered session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// Its id.
+    pub id: SessionId,
+    /// Who it is.
+    pub info: SessionInfo,
+    /// Seconds since its last heartbeat, by the server's clock.
+    pub idle_seconds: u64,
+    /// The ring's epoch that it places blocks by.
+    pub epoch: Epoch,
+}
+
+/// How much a volume holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Inodes, orphans included.
+    pub inodes: u64,
+    /// Bytes of files by their sizes, orphans included.
+    pub bytes: u64,
+    /// Most inodes; 0 = no limit.
+    pub inodes_max: u64,
+    /// Most bytes; 0 = no limit.
+    pub bytes_max: u64,
+}
+
+/// Slice ids that sessions may be writing blocks under, though no file has them yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlicesInFlight {
+    /// Half-open ranges.
+    pub ranges: Vec<(SliceId, SliceId)>,
+    /// No slice from here on had been handed out.
+    pub next: SliceId,
+}
+
+impl SlicesInFlight {
+    /// Whether an unreferenced block of `slice` may belong to a write that is under way. To be
+    /// safe ask for this value *before* scanning the extents.
+    pub fn may_be_written(&self, slice: SliceId) -> bool {
+        slice >= self.next || self.ranges.iter().any(|(from, to)| (*from..*to).contains(&slice))
+    }
+}
+
+/// What another session changed; caches must forget it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Attributes or data of an inode.
+    Attr(InodeId),
+    /// What a name of a directory leads to.
+    Entry(InodeId, Vec<u8>),
+    /// The connection was lost, so changes may have been missed: forget everything.
+    Reset,
+    /// The ring has a new table.
+    Ring(Epoch),
+}

@@ -1,0 +1,200 @@
+//! Attributes, extended attributes, and what `statfs` tells.
+
+use crate::coherence::Before;
+use crate::names::Looked;
+use crate::node::Content;
+use crate::{Vfs, VfsError};
+use bytes::Bytes;
+use ringfs_base::limits::{FILE_BYTES_MAX, XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
+use ringfs_base::{Errno, InodeId, Timestamp};
+use ringfs_meta::{Attr, AttrFlags, SetAttr, XattrMode};
+use std::time::Duration;
+
+/// A time to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeChange {
+    /// The clock's.
+    Now,
+    /// This one.
+    At(Timestamp),
+}
+
+/// Times to set along with other attributes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Last read.
+    pub atime: Option<TimeChange>,
+    /// Last change of the data.
+    pub mtime: Option<TimeChange>,
+}
+
+/// Room in the volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VolumeStat {
+    /// Bytes that fit in all.
+    pub total_bytes: u64,
+    /// Bytes that still fit.
+    pub free_bytes: u64,
+    /// Inodes in use.
+    pub inodes: u64,
+    /// Inodes that can still be made.
+    pub inodes_free: u64,
+}
+
+/// Said to be free when nothing bounds the volume: no figure would be truer, and programs that
+/// check for room before they write must not be stopped.
+const UNBOUNDED_BYTES: u64 = 1 << 50;
+const UNBOUNDED_INODES: u64 = 1 << 40;
+
+impl Vfs {
+    /// Attributes, uncommitted writes of this mount included.
+    pub fn getattr(&self, ino: InodeId) -> Result<Looked, VfsError> {
+        if let Some(node) = self.nodes.known(ino)
+            && let Some(attr) = node.lock().merged()
+        {
+            return Ok(Looked { attr, ttl: self.config.kernel_ttl });
+        }
+        let before = self.changes.before();
+        let attr = self.session.getattr(ino)?;
+        Ok(self.note_attr(&attr, before))
+    }
+
+    /// Changes attributes. Truncation and setting times first write back what is buffered, so
+    /// that a later flush does not undo them.
+    pub fn setattr(
+        &self,
+        ino: InodeId,
+        change: SetAttr,
+        times: Times,
+    ) -> Result<Looked, VfsError> {
+        let now = self.clock.now();
+        let at = |time: Option<TimeChange>| {
+            time.map(|t| match t {
+                TimeChange::Now => now,
+                TimeChange::At(t) => t,
+            })
+        };
+        let change = SetAttr { atime: at(times.atime), mtime: at(times.mtime), ..change };
+        if change.size.is_some_and(|size| size > FILE_BYTES_MAX) {
+            return Err(Errno::EFBIG.into());
+        }
+        let node = self.nodes.get(ino);
+        if change.size.is_some() || change.mtime.is_some() {
+            self.flush_node(&node)?;
+        }
+        let before = self.changes.before();
+        let changed = self.session.setattr(ino, &change, now)?;
+        self.collector.collect(changed.freed);
+        if change.size.is_some() {
+            let mut state = node.lock();
+            state.content = if changed.attr.size == 0 {
+                Content::empty(changed.attr.ctime)
+            } else {
+                Content::default()
+            };
+        }
+        Ok(self.note_own_change(&changed.attr, changed.previous, before))
+    }
+
+    /// One extended attribute; ENODATA. No round trip for an inode known to have none.
+    pub fn getxattr(&self, ino: InodeId, name: &[u8]) -> Result<Bytes, VfsError> {
+        check_xattr_name(name)?;
+        if self.has_no_xattrs(ino) {
+            return Err(Errno::ENODATA.into());
+        }
+        Ok(self.session.getxattr(ino, name)?)
+    }
+
+    /// Names of the extended attributes.
+    pub fn listxattr(&self, ino: InodeId) -> Result<Vec<Vec<u8>>, VfsError> {
+        if self.has_no_xattrs(ino) {
+            return Ok(Vec::new());
+        }
+        Ok(self.session.listxattr(ino)?)
+    }
+
+    /// Sets an extended attribute.
+    pub fn setxattr(
+        &self,
+        ino: InodeId,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Result<(), VfsError> {
+        check_xattr_name(name)?;
+        if value.len() > XATTR_VALUE_BYTES_MAX {
+            return Err(Errno::E2BIG.into());
+        }
+        let before = self.changes.before();
+        let attr = self.session.setxattr(ino, name, value, mode, self.clock.now())?;
+        self.note_attr(&attr, before);
+        Ok(())
+    }
+
+    /// Removes an extended attribute; ENODATA.
+    pub fn removexattr(&self, ino: InodeId, name: &[u8]) -> Result<(), VfsError> {
+        check_xattr_name(name)?;
+        let before = self.changes.before();
+        let attr = self.session.removexattr(ino, name, self.clock.now())?;
+        self.note_attr(&attr, before);
+        Ok(())
+    }
+
+    /// Room in the volume: what its limits leave, or else the memory of the block servers.
+    pub fn statfs(&self) -> Result<VolumeStat, VfsError> {
+        let usage = self.session.usage()?;
+        let limit = match usage.bytes_max {
+            0 => self.upkeep.capacity_bytes().unwrap_or(UNBOUNDED_BYTES).max(usage.bytes),
+            max => max,
+        };
+        let inodes_max = if usage.inodes_max == 0 { UNBOUNDED_INODES } else { usage.inodes_max };
+        Ok(VolumeStat {
+            total_bytes: limit,
+            free_bytes: limit.saturating_sub(usage.bytes),
+            inodes: usage.inodes,
+            inodes_free: inodes_max.saturating_sub(usage.inodes),
+        })
+    }
+
+    fn has_no_xattrs(&self, ino: InodeId) -> bool {
+        self.nodes
+            .known(ino)
+            .and_then(|node| node.lock().attr)
+            .is_some_and(|attr| !attr.flags.has(AttrFlags::XATTRS))
+    }
+
+    /// Attributes that a reply brought along, cached if nothing changed meanwhile and the
+    /// frontend knows the inode.
+    pub(crate) fn note_attr(&self, attr: &Attr, before: Before) -> Looked {
+        let fresh = self.changes.none_since(before, attr.ino);
+        let ttl = if fresh { self.config.kernel_ttl } else { Duration::ZERO };
+        let Some(node) = self.nodes.known(attr.ino) else {
+            return Looked { attr: *attr, ttl };
+        };
+        let mut state = node.lock();
+        // A slower reply must not put back what a newer one has brought.
+        let newer = state.attr.is_none_or(|known| known.ctime <= attr.ctime);
+        if fresh && newer {
+            state.attr = Some(*attr);
+        }
+        let merged = if fresh { state.merged() } else { None };
+        Looked { attr: merged.unwrap_or(*attr), ttl }
+    }
+
+    /// As [`Self::note_attr`], after a change by this mount that left the data as they were. If
+    /// nobody else changed the inode since `previous`, what is cached carries the new version.
+    fn note_own_change(&self, attr: &Attr, previous: Timestamp, before: Before) -> Looked {
+        if let Some(node) = self.nodes.known(attr.ino) {
+            node.lock().carry_version(previous, attr.ctime);
+        }
+        self.note_attr(attr, before)
+    }
+}
+
+fn check_xattr_name(name: &[u8]) -> Result<(), VfsError> {
+    match name.len() {
+        0 => Err(Errno::EINVAL.into()),
+        1..=XATTR_NAME_BYTES_MAX => Ok(()),
+        _ => Err(Errno::ERANGE.into()),
+    }
+}

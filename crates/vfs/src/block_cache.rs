@@ -1,0 +1,139 @@
+//! Whole blocks in memory, each fetched once however many readers want it, and read-ahead.
+//!
+//! Sequential readers and large reads go through here; small random reads fetch only their
+//! segments and leave the cache alone (the kernel's page cache keeps those).
+
+use crate::VfsError;
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use quick_cache::sync::{Cache, GuardResult};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use ringfs_base::BlockId;
+use ringfs_base::limits::BLOCK_BYTES;
+use ringfs_store::Store;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Blocks that may wait to be read ahead; more are simply not read ahead.
+const READ_AHEAD_QUEUE_MAX: usize = 32;
+
+/// How long a reader waits for another's fetch of the same block before fetching it itself.
+const SHARED_FETCH_WAIT_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<BlockId, Bytes> for ByBytes {
+    fn weight(&self, _: &BlockId, bytes: &Bytes) -> u64 {
+        bytes.len() as u64 + 64
+    }
+}
+
+type Blocks = Cache<BlockId, Bytes, ByBytes>;
+
+/// A block and how many bytes it has.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockSpan {
+    pub(crate) id: BlockId,
+    pub(crate) len: u32,
+}
+
+pub(crate) struct BlockCache {
+    blocks: Arc<Blocks>,
+    store: Arc<Store>,
+    ahead: Option<Sender<BlockSpan>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl BlockCache {
+    pub(crate) fn start(store: Arc<Store>, limit_bytes: u64, threads: usize) -> BlockCache {
+        let items = (limit_bytes / u64::from(BLOCK_BYTES)).max(16) as usize;
+        let options = OptionsBuilder::new()
+            .shards(4)
+            .estimated_items_capacity(items)
+            .weight_capacity(limit_bytes.max(4 * u64::from(BLOCK_BYTES)))
+            .build();
+        let blocks = match options {
+            Ok(options) => Cache::with_options(
+                options,
+                ByBytes,
+                DefaultHashBuilder::default(),
+                Default::default(),
+            ),
+            Err(_) => Cache::with_weighter(items, limit_bytes, ByBytes),
+        };
+        let blocks = Arc::new(blocks);
+        let (ahead, jobs): (_, Receiver<BlockSpan>) = bounded(READ_AHEAD_QUEUE_MAX);
+        let threads = (0..threads.max(1))
+            .map(|_| {
+                let (jobs, blocks, store) = (jobs.clone(), blocks.clone(), store.clone());
+                crate::spawn("read-ahead", move || {
+                    for span in jobs {
+                        // Nobody asked yet: whoever does will fetch it and see the error.
+                        if let Err(error) = fetch(&blocks, &store, span) {
+                            tracing::debug!(%error, block = %span.id, "read-ahead failed");
+                        }
+                    }
+                })
+            })
+            .collect();
+        BlockCache { blocks, store, ahead: Some(ahead), threads }
+    }
+
+    /// The whole block, from memory or fetched now.
+    pub(crate) fn get(&self, span: BlockSpan) -> Result<Bytes, VfsError> {
+        fetch(&self.blocks, &self.store, span)
+    }
+
+    /// The block if it is in memory.
+    pub(crate) fn peek(&self, id: BlockId) -> Option<Bytes> {
+        self.blocks.get(&id)
+    }
+
+    /// Fetches the block in the background, if there is room in the queue.
+    pub(crate) fn read_ahead(&self, span: BlockSpan) {
+        if self.blocks.peek(&span.id).is_none()
+            && let Some(ahead) = &self.ahead
+            && ahead.try_send(span).is_err()
+        {
+            tracing::trace!(block = %span.id, "read-ahead queue is full");
+        }
+    }
+
+    /// Bytes held.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.blocks.weight()
+    }
+}
+
+fn fetch(blocks: &Blocks, store: &Store, span: BlockSpan) -> Result<Bytes, VfsError> {
+    let load = || -> Result<Bytes, VfsError> {
+        let mut out = vec![0; span.len as usize];
+        store.read(span.id, span.len, 0, &mut out)?;
+        Ok(Bytes::from(out))
+    };
+    match blocks.get_value_or_guard(&span.id, Some(SHARED_FETCH_WAIT_MAX)) {
+        GuardResult::Value(bytes) => Ok(bytes),
+        GuardResult::Guard(guard) => {
+            let bytes = load()?;
+            // Refused only when the cache is being torn down: the caller has its bytes.
+            if guard.insert(bytes.clone()).is_err() {
+                tracing::trace!(block = %span.id, "block was not cached");
+            }
+            Ok(bytes)
+        }
+        GuardResult::Timeout => load(),
+    }
+}
+
+impl Drop for BlockCache {
+    fn drop(&mut self) {
+        self.ahead = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a read-ahead thread panicked");
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Makes pending writes part of the file: blocks to the block servers, then one commit.
+
+use crate::node::Node;
+use crate::pending::{Pending, by_chunk};
+use crate::read::Layered;
+use crate::{Vfs, VfsError};
+use parking_lot::{Condvar, Mutex};
+use ringfs_base::{BlockId, Errno, InodeId};
+use ringfs_meta::{
+    AttrFlags, Commit, CommitData, CommitRequest, Committed, ExtentRecord,
+};
+use ringfs_store::Surplus;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often a commit may be answered "under another epoch" or "elsewhere" before it fails.
+const COMMIT_TRIES_MAX: u32 = 16;
+
+impl Vfs {
+    /// What close(2) waits for: everything written to the file so far is on R block servers and
+    /// its metadata safe at the volume's durability level.
+    pub fn close(&self, ino: InodeId) -> Result<(), VfsError> {
+        if let Some(node) = self.nodes.known(ino) {
+            self.flush_node(&node)?;
+        }
+        Ok(self.session.barrier()?)
+    }
+
+    /// What fsync(2) waits for: the same, and whatever else this mount had acknowledged before.
+    pub fn fsync(&self, ino: InodeId) -> Result<(), VfsError> {
+        self.close(ino)
+    }
+
+    /// Writes back everything. The first failure is returned, the others are tried all the same.
+    pub fn flush_all(&self) -> Result<(), VfsError> {
+        let mut result = Ok(());
+        for node in self.nodes.all() {
+            if node.lock().is_dirty() {
+                let flushed = self.flush_node(&node);
+                if let Err(error) = &flushed {
+                    tracing::error!(ino = %node.ino, %error, "buffered writes were lost");
+                }
+                result = result.and(flushed);
+            }
+        }
+        result.and_then(|()| Ok(self.session.barrier()?))
+    }
+
+    /// Commits the pending layer. When that fails the caller is told and the layer is dropped,
+    /// as Linux file systems do with pages that cannot be written.
+    pub(crate) fn flush_node(&self, node: &Arc<Node>) -> Result<(), VfsError> {
+        let _one_at_a_time = node.flush.lock();
+        let Some(layer) = begin(node) else { return Ok(()) };
+        let result = self.commit_layer(node, &layer);
+        let tail_bytes = layer.tail_bytes();
+        let mut state = node.lock();
+        state.in_flight = None;
+        state.failure = None;
+        if let Ok(committed) = &result {
+            self.note_commit(&mut state, &layer, committed);
+        }
+        drop(state);
+        self.budget.give_back(tail_bytes);
+        let committed = result?;
+        if committed.commit.records >= self.config.compact_records {
+            self.upkeep.request_compaction(node.ino, layer.chunks.keys().copied());
+        }
+        Ok(())
+    }
+
+    /// As [`Self::flush_node`] for the write-back thread, which has nobody to tell: the layer is
+    /// kept for the next try, and the next write learns of a full volume.
+    fn write_back(&self, node: &Arc<Node>) {
+        let _one_at_a_time = node.flush.lock();
+        let Some(layer) = begin(node) else { return };
+        match self.commit_layer(node, &layer) {
+            Ok(committed) => {
+                let mut state = node.lock();
+                state.in_flight = None;
+                state.failure = None;
+                self.note_commit(&mut state, &layer, &committed);
+                drop(state);
+                self.budget.give_back(layer.tail_bytes());
+            }
+            Err(error) => {
+                tracing::warn!(ino = %node.ino, %error, "write-back failed; it is tried again");
+                let mut state = node.lock();
+                state.in_flight = None;
+                // Nobody else holds the layer: readers copy from it under the lock.
+                if let Some(layer) = Arc::into_inner(layer) {
+                    state.pending.put_below(layer);
+                }
+                if error.errno() == Errno::ENOSPC {
+                    state.failure = Some(error);
+                }
+                state.queued = true;
+                drop(state);
+                self.write_back.push(node.clone());
+            }
+        }
+    }
+
+    fn note_commit(
+        &self,
+        state: &mut crate::node::NodeState,
+        layer: &Pending,
+        done: &LayerCommit,
+    ) {
+        let attr = done.commit.attr;
+        if state.attr.is_none_or(|known| known.ctime <= attr.ctime) {
+            state.attr = Some(attr);
+        }
+        let contiguous = state.content.version == Some(done.commit.previous);
+        state.carry_version(done.commit.previous, attr.ctime);
+        if !contiguous {
+            state.content = Default::default();
+            return;
+        }
+        match &done.as_inline {
+            Some(inline) => state.content.inline = inline.clone(),
+            None if layer.append_from.is_some_and(|from| from != done.commit.placed_at) => {
+                state.content = Default::default();
+                state.kernel_version = None;
+            }
+            None => {
+                for (chunk, records) in &done.records {
+                    let Some(known) = state.content.chunk(*chunk) else { continue };
+                    let mut all = known.as_ref().clone();
+                    all.extend_from_slice(records);
+                    state.content.chunks.insert(*chunk, Arc::new(all));
+                }
+            }
+        }
+    }
+
+    fn commit_layer(&self, node: &Arc<Node>, layer: &Pending) -> Result<LayerCommit, VfsError> {
+        let may_be_inline =
+            node.lock().attr.is_none_or(|attr| !attr.flags.has(AttrFlags::EXTENTS));
+        if may_be_inline
+            && let Some(done) = self.commit_inline(node, layer)?
+        {
+            return Ok(done);
+        }
+        self.send_blocks(layer)?;
+        let mut epoch = self.placements.epoch();
+        for _ in 0..COMMIT_TRIES_MAX {
+            let records = layer.final_records();
+            let flat: Vec<ExtentRecord>;
+            let by_chunk: Vec<(u32, &[ExtentRecord])>;
+            let data = if layer.append_from.is_some() {
+                flat = records.iter().flat_map(|(_, r)| r.iter().copied()).collect();
+                CommitData::AppendExtents(&flat)
+            } else {
+                by_chunk = records.iter().map(|(c, r)| (*c, r.as_slice())).collect();
+                CommitData::Extents(&by_chunk)
+            };
+            let request =
+                CommitRequest { data, epoch, mtime: layer.mtime, kill_suid: false };
+            match self.session.commit(node.ino, &request)? {
+                Commit::Done(commit) => {
+                    return Ok(LayerCommit { commit, records, as_inline: None });
+                }
+                Commit::StaleEpoch(now) => {
+                    epoch = self.placements.refresh(&self.session, &self.store, now)?;
+                    // Copies go to the owners of the new epoch before the commit names it.
+                    for block in blocks_of_layer(layer) {
+                        self.store.repair(block, Surplus::Keep)?;
+                    }
+                }
+                Commit::Straddles(attr) => return self.append_elsewhere(node, layer, attr.size),
+                Commit::NeedSlice(_) => break,
+            }
+        }
+        Err(Errno::EIO.into())
+    }
+
+    fn commit_inline(
+        &self,
+        node: &Arc<Node>,
+        layer: &Pending,
+    ) -> Result<Option<LayerCommit>, VfsError> {
+        let Some(runs) = layer.as_inline(self.session.volume().config().inline_max) else {
+            return Ok(None);
+        };
+        let joined: Vec<u8>;
+        let patches: Vec<(u64, &[u8])>;
+        let data = if layer.append_from.is_some() {
+            joined = runs.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
+            CommitData::AppendInline(&joined)
+        } else {
+            patches = runs.iter().map(|(at, bytes)| (u64::from(*at), *bytes)).collect();
+            CommitData::Inline(&patches)
+        };
+        let request = CommitRequest {
+            data,
+            epoch: self.placements.epoch(),
+            mtime: layer.mtime,
+            kill_suid: false,
+        };
+        match self.session.commit(node.ino, &request)? {
+            Commit::Done(commit) => {
+                let mut inline = node.lock().content.inline.to_vec();
+                let mut at_end = commit.placed_at as usize;
+                for (pos, bytes) in runs {
+                    let at = if layer.append_from.is_some() { at_end } else { pos as usize };
+                    at_end = at + bytes.len();
+                    inline.resize(inline.len().max(at_end), 0);
+                    inline[at..at_end].copy_from_slice(bytes);
+                }
+                let as_inline = Some(inline.into());
+                Ok(Some(LayerCommit { commit, records: Vec::new(), as_inline }))
+            }
+            Commit::NeedSlice(_) => Ok(None),
+            Commit::Straddles(_) | Commit::StaleEpoch(_) => Err(Errno::EIO.into()),
+        }
+    }
+
+    /// Sends the tails and waits for the blocks that left before.
+    fn send_blocks(&self, layer: &Pending) -> Result<(), VfsError> {
+        let tails: Vec<(BlockId, &[u8])> = layer
+            .slices()
+            .filter(|slice| !slice.tail.is_empty())
+            .map(|slice| (slice.tail_block(), slice.tail.as_slice()))
+            .collect();
+        if !tails.is_empty() {
+            self.store.write(&tails)?;
+        }
+        for upload in layer.slices().flat_map(|slice| &slice.sealed) {
+            upload.wait_or_retry(&self.store)?;
+        }
+        Ok(())
+    }
+
+    /// Appended data that others' appends have pushed across the border of a chunk: they are cut
+    /// there anew, as a layer of their own.
+    fn append_elsewhere(
+        &self,
+        node: &Arc<Node>,
+        layer: &Pending,
+        size: u64,
+    ) -> Result<LayerCommit, VfsError> {
+        let Some(from) = layer.append_from else { return Err(Errno::EIO.into()) };
+        let mut bytes = Vec::with_capacity((layer.end - from) as usize);
+        for (chunk, pos, _, len) in by_chunk(from, (layer.end - from) as usize) {
+            let view = Layered { committed: &[], layers: &[layer] };
+            for piece in self.materialise(&view, chunk, pos..pos + len as u32)? {
+                bytes.extend_from_slice(&piece);
+            }
+        }
+        let mut moved = Pending { append_from: Some(size), ..Pending::default() };
+        moved.write(
+            size,
+            &bytes,
+            layer.mtime,
+            &mut || Ok(self.session.alloc_slice()?),
+            &mut |block, bytes| self.uploader.send_now(&self.store, block, bytes),
+        )?;
+        self.collector.collect(layer.final_records().into_iter().flat_map(|(_, r)| r).collect());
+        let mut done = self.commit_layer(node, &moved)?;
+        // The caller compares with where its own layer expected to begin; this is elsewhere.
+        done.records.clear();
+        Ok(done)
+    }
+
+    /// The write-back thread: flushes what is old enough, everything when memory is short.
+    pub(crate) fn write_back_loop(&self) {
+        while !self.is_stopping() {
+            let pressed = self.budget.is_pressed();
+            match self.write_back.next(self.config.write_back_age, pressed) {
+                Some(node) => {
+                    node.lock().queued = false;
+                    self.write_back(&node);
+                }
+                None => self.write_back.wait(self.config.write_back_age),
+            }
+        }
+    }
+}
+
+/// Takes the pending layer; readers see it as `in_flight` until it is committed.
+fn begin(node: &Node) -> Option<Arc<Pending>> {
+    let mut state = node.lock();
+    if state.pending.is_empty() {
+        return None;
+    }
+    let layer = Arc::new(std::mem::take(&mut state.pending));
+    state.in_flight = Some(layer.clone());
+    Some(layer)
+}
+
+fn blocks_of_layer(layer: &Pending) -> impl Iterator<Item = BlockId> + '_ {
+    layer.slices().flat_map(|slice| {
+        let blocks = slice.sealed.len() as u32 + u32::from(!slice.tail.is_empty());
+        (0..blocks).map(move |index| BlockId { slice: slice.id, index })
+    })
+}
+
+/// A committed layer.
+struct LayerCommit {
+    commit: Committed,
+    records: Vec<(u32, Vec<ExtentRecord>)>,
+    /// The inline data after the commit, if that is where they went.
+    as_inline: Option<bytes::Bytes>,
+}
+
+/// Dirty nodes in the order in which they became so.
+pub(crate) struct WriteBackQueue {
+    nodes: Mutex<VecDeque<(Instant, Arc<Node>)>>,
+    wake: Condvar,
+}
+
+impl WriteBackQueue {
+    pub(crate) fn new() -> WriteBackQueue {
+        WriteBackQueue { nodes: Mutex::default(), wake: Condvar::new() }
+    }
+
+    pub(crate) fn push(&self, node: Arc<Node>) {
+        self.nodes.lock().push_back((Instant::now(), node));
+    }
+
+    pub(crate) fn wake(&self) {
+        self.wake.notify_all();
+    }
+
+    fn next(&self, age: Duration, any_age: bool) -> Option<Arc<Node>> {
+        let mut nodes = self.nodes.lock();
+        // A node that a close has cleaned meanwhile leaves without being flushed.
+        while let Some((since, node)) = nodes.front() {
+            let due = any_age || since.elapsed() >= age;
+            // Only tried: a writer holds its node's lock while it waits for this queue's.
+            let dirty = match node.try_state() {
+                Some(mut state) if !state.is_dirty() => {
+                    state.queued = false;
+                    false
+                }
+                _ => true,
+            };
+            if dirty && !due {
+                return None;
+            }
+            let (_, node) = nodes.pop_front()?;
+            if dirty {
+                return Some(node);
+            }
+        }
+        None
+    }
+
+    fn wait(&self, age: Duration) {
+        let mut nodes = self.nodes.lock();
+        self.wake.wait_for(&mut nodes, (age / 5).max(Duration::from_millis(10)));
+    }
+}

@@ -1,0 +1,184 @@
+//! POSIX semantics over a volume's metadata and blocks.
+//!
+//! This is the one place that joins the two for users: frontends (FUSE today) translate their
+//! wire to the operations of [`Vfs`] and nothing else. There are no handles; every operation
+//! names an inode, and what is known of it is kept in its node.
+//!
+//! The way of a write: bytes go into the node's pending layer (`pending`), full blocks leave at
+//! once (`upload`), and a flush (close, fsync, age or pressure) sends the tails and commits the
+//! extents by one script (`flush`). The way of a read: committed and pending records are
+//! overlaid (`read`), small random reads fetch only their segments, the rest goes through whole
+//! blocks in memory (`block_cache`).
+//!
+//! Locks, in the order in which they may be taken: `Node::flush`, then a victim stripe, then the
+//! node's state. The state lock is never held across a round trip.
+
+mod attributes;
+mod block_cache;
+mod budget;
+mod coherence;
+mod collect;
+mod compact;
+mod config;
+mod error;
+mod flush;
+mod name_memory;
+mod names;
+mod node;
+mod open;
+mod pending;
+mod read;
+mod removal;
+mod streams;
+mod upkeep;
+mod upload;
+mod write;
+
+pub use attributes::{TimeChange, Times, VolumeStat};
+pub use coherence::{KernelCache, KernelChange};
+pub use config::VfsConfig;
+pub use error::VfsError;
+pub use names::{DirListing, Looked};
+pub use open::Opened;
+pub use upkeep::Placements;
+
+use block_cache::BlockCache;
+use budget::Budget;
+use coherence::{Changes, KernelQueue};
+use collect::Collector;
+use flush::WriteBackQueue;
+use node::NodeTable;
+use parking_lot::{Mutex, RwLock};
+use ringfs_base::{Clock, InodeId};
+use ringfs_meta::Session;
+use ringfs_store::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use upload::Uploader;
+
+/// Inodes whose removal and opening exclude each other share one of so many locks.
+const VICTIM_STRIPES: usize = 256;
+
+/// A mounted volume.
+pub struct Vfs {
+    session: Arc<Session>,
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    config: VfsConfig,
+    nodes: NodeTable,
+    names: name_memory::NameMemory,
+    changes: Changes,
+    kernel: KernelQueue,
+    budget: Arc<Budget>,
+    uploader: Uploader,
+    blocks: BlockCache,
+    write_back: WriteBackQueue,
+    collector: Collector,
+    placements: Box<dyn Placements>,
+    /// Held for writing while a name is removed, for reading while an inode is being opened, so
+    /// that the answer to "is it open here?" stays true until the script has run.
+    victims: Vec<RwLock<()>>,
+    stopping: AtomicBool,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    watch: Mutex<Option<ringfs_meta::Watch>>,
+    upkeep: upkeep::Upkeep,
+}
+
+impl Vfs {
+    /// Starts the workers: write-back, upkeep of the session, compaction, and the watcher that
+    /// learns what other mounts change. `kernel` is told what it must forget.
+    pub fn start(
+        session: Arc<Session>,
+        store: Arc<Store>,
+        placements: Box<dyn Placements>,
+        clock: Arc<dyn Clock>,
+        config: VfsConfig,
+        kernel: Arc<dyn KernelCache>,
+    ) -> Result<Arc<Vfs>, VfsError> {
+        let budget = Arc::new(Budget::new(config.write_buffer_bytes));
+        let vfs = Arc::new(Vfs {
+            uploader: Uploader::start(store.clone(), budget.clone(), config.upload_threads),
+            blocks: BlockCache::start(
+                store.clone(),
+                config.block_cache_bytes as u64,
+                config.read_ahead_threads,
+            ),
+            collector: Collector::start(store.clone()),
+            session,
+            store,
+            clock,
+            nodes: NodeTable::new(),
+            names: name_memory::NameMemory::new(),
+            changes: Changes::new(),
+            kernel: KernelQueue::new(),
+            budget,
+            write_back: WriteBackQueue::new(),
+            placements,
+            victims: (0..VICTIM_STRIPES).map(|_| RwLock::new(())).collect(),
+            stopping: AtomicBool::new(false),
+            workers: Mutex::default(),
+            watch: Mutex::default(),
+            upkeep: upkeep::Upkeep::new(),
+            config,
+        });
+        vfs.start_workers(kernel)?;
+        Ok(vfs)
+    }
+
+    /// Writes back everything that is buffered, ends the workers and leaves the session. The
+    /// error tells what could not be written; the session is left all the same.
+    pub fn stop(&self) -> Result<(), VfsError> {
+        if self.stopping.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let flushed = self.flush_all();
+        self.write_back.wake();
+        self.upkeep.wake();
+        *self.watch.lock() = None;
+        for worker in self.workers.lock().drain(..) {
+            if worker.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+        self.collector.stop();
+        self.session.end()?;
+        flushed
+    }
+
+    /// The session behind this mount.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The block store behind this mount.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &VfsConfig {
+        &self.config
+    }
+
+    /// Bytes written and not yet safe on block servers, and bytes of blocks cached.
+    pub fn memory_bytes(&self) -> (usize, u64) {
+        (self.budget.used_bytes(), self.blocks.used_bytes())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    fn victim(&self, ino: InodeId) -> &RwLock<()> {
+        &self.victims[ino.0 as usize % VICTIM_STRIPES]
+    }
+}
+
+/// A named thread. Failing to start one is failing to start the program.
+pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::Builder::new()
+        .name(format!("ringfs-{name}"))
+        .spawn(body)
+        .expect("the system can start a thread")
+}

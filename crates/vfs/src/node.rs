@@ -1,0 +1,219 @@
+//! The inodes that the kernel (or another frontend) knows of, and what is cached of each.
+
+use crate::pending::Pending;
+use crate::streams::Streams;
+use crate::{VfsError, block_cache::BlockSpan};
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use ringfs_base::limits::BLOCK_BYTES;
+use ringfs_base::{BlockId, InodeId, SliceId, Timestamp};
+use ringfs_meta::{Attr, ExtentRecord, OpenData};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Committed data of a file, or where they are, as of one version of it.
+#[derive(Default)]
+pub(crate) struct Content {
+    /// The `ctime` of the version; it grows strictly with every change. `None`: nothing is known.
+    pub(crate) version: Option<Timestamp>,
+    /// The oldest layer of chunk 0.
+    pub(crate) inline: Bytes,
+    pub(crate) chunks: HashMap<u32, Arc<Vec<ExtentRecord>>>,
+    /// Every chunk below this one that is not in `chunks` has no records.
+    pub(crate) chunks_known: u32,
+}
+
+impl Content {
+    /// A file that was just made.
+    pub(crate) fn empty(version: Timestamp) -> Content {
+        Content { version: Some(version), chunks_known: u32::MAX, ..Content::default() }
+    }
+
+    /// What an open told. `Unchanged` leaves the cache as it is.
+    pub(crate) fn take(&mut self, attr: &Attr, data: OpenData) {
+        match data {
+            OpenData::Unchanged => {}
+            OpenData::Inline(inline) => {
+                *self = Content { inline, ..Content::empty(attr.ctime) };
+            }
+            OpenData::Extents { inline, chunks, chunks_known } => {
+                let chunks = chunks.into_iter().map(|(i, records)| (i, Arc::new(records)));
+                *self = Content {
+                    version: Some(attr.ctime),
+                    inline,
+                    chunks: chunks.collect(),
+                    chunks_known,
+                };
+            }
+        }
+    }
+
+    /// The records of a chunk; `None` when they must be fetched.
+    pub(crate) fn chunk(&self, index: u32) -> Option<Arc<Vec<ExtentRecord>>> {
+        self.version?;
+        match self.chunks.get(&index) {
+            Some(records) => Some(records.clone()),
+            None if index < self.chunks_known => Some(Arc::default()),
+            None => None,
+        }
+    }
+}
+
+/// What is known of one inode; guarded by the lock of [`Node`].
+#[derive(Default)]
+pub(crate) struct NodeState {
+    /// As committed. `None` when unknown or changed by another mount.
+    pub(crate) attr: Option<Attr>,
+    pub(crate) content: Content,
+    /// The version whose pages the kernel may have cached.
+    pub(crate) kernel_version: Option<Timestamp>,
+    /// The layer that is being flushed.
+    pub(crate) in_flight: Option<Arc<Pending>>,
+    /// Writes since.
+    pub(crate) pending: Pending,
+    /// Write-back failed and nobody has been told yet.
+    pub(crate) failure: Option<VfsError>,
+    /// In the write-back queue.
+    pub(crate) queued: bool,
+    /// The last name is gone and this mount holds the inode until its last close.
+    pub(crate) held: bool,
+}
+
+impl NodeState {
+    /// The attributes with the writes applied that are not committed yet.
+    pub(crate) fn merged(&self) -> Option<Attr> {
+        let mut attr = self.attr?;
+        for layer in self.in_flight.as_deref().into_iter().chain([&self.pending]) {
+            if !layer.is_empty() {
+                attr.size = attr.size.max(layer.end);
+                attr.mtime = attr.mtime.max(layer.mtime);
+                attr.ctime = attr.ctime.max(layer.mtime);
+            }
+        }
+        Some(attr)
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.pending.is_empty() || self.in_flight.is_some()
+    }
+
+    /// This mount changed the inode from version `previous` to `now` without touching what is
+    /// cached of its data.
+    pub(crate) fn carry_version(&mut self, previous: Timestamp, now: Timestamp) {
+        if self.content.version == Some(previous) {
+            self.content.version = Some(now);
+        }
+        if self.kernel_version == Some(previous) {
+            self.kernel_version = Some(now);
+        }
+    }
+
+    /// Another mount changed the inode: nothing cached may be used.
+    pub(crate) fn forget_committed(&mut self) {
+        self.attr = None;
+        self.content = Content::default();
+        self.kernel_version = None;
+    }
+}
+
+/// One inode. Lives while the frontend knows it or a write is pending.
+pub(crate) struct Node {
+    pub(crate) ino: InodeId,
+    state: Mutex<NodeState>,
+    /// Held for the whole of a flush, so that layers are committed in order.
+    pub(crate) flush: Mutex<()>,
+    pub(crate) streams: Mutex<Streams>,
+    lookups: AtomicU64,
+    pub(crate) opens: AtomicU32,
+}
+
+impl Node {
+    fn new(ino: InodeId) -> Node {
+        Node {
+            ino,
+            state: Mutex::default(),
+            flush: Mutex::new(()),
+            streams: Mutex::default(),
+            lookups: AtomicU64::new(0),
+            opens: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, NodeState> {
+        self.state.lock()
+    }
+
+    /// As [`Self::lock`] if nobody has it.
+    pub(crate) fn try_state(&self) -> Option<MutexGuard<'_, NodeState>> {
+        self.state.try_lock()
+    }
+}
+
+/// The block of `slice` (of `size` bytes) that holds byte `off`, and the offset in it.
+pub(crate) fn block_at(slice: SliceId, size: u32, off: u32) -> (BlockSpan, u32) {
+    let index = off / BLOCK_BYTES;
+    let start = index * BLOCK_BYTES;
+    let len = size.saturating_sub(start).min(BLOCK_BYTES);
+    (BlockSpan { id: BlockId { slice, index }, len }, off - start)
+}
+
+/// Every block of a slice.
+pub(crate) fn blocks_of(record: &ExtentRecord) -> impl Iterator<Item = BlockId> + use<> {
+    let slice = record.slice;
+    let blocks = if slice == SliceId(0) { 0 } else { record.slice_len.div_ceil(BLOCK_BYTES) };
+    (0..blocks).map(move |index| BlockId { slice, index })
+}
+
+const SHARDS: usize = 64;
+
+/// All nodes, by inode number.
+pub(crate) struct NodeTable {
+    shards: Vec<Mutex<HashMap<InodeId, Arc<Node>>>>,
+}
+
+impl NodeTable {
+    pub(crate) fn new() -> NodeTable {
+        NodeTable { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+
+    fn shard(&self, ino: InodeId) -> MutexGuard<'_, HashMap<InodeId, Arc<Node>>> {
+        self.shards[ino.0 as usize % SHARDS].lock()
+    }
+
+    /// The node, made if it was not known.
+    pub(crate) fn get(&self, ino: InodeId) -> Arc<Node> {
+        self.shard(ino).entry(ino).or_insert_with(|| Arc::new(Node::new(ino))).clone()
+    }
+
+    pub(crate) fn known(&self, ino: InodeId) -> Option<Arc<Node>> {
+        self.shard(ino).get(&ino).cloned()
+    }
+
+    /// As [`Self::get`]; the frontend now knows it once more.
+    pub(crate) fn remember(&self, ino: InodeId) -> Arc<Node> {
+        let mut shard = self.shard(ino);
+        let node = shard.entry(ino).or_insert_with(|| Arc::new(Node::new(ino)));
+        node.lookups.fetch_add(1, Ordering::Relaxed);
+        node.clone()
+    }
+
+    /// The frontend forgot it `count` times.
+    pub(crate) fn forget(&self, ino: InodeId, count: u64) {
+        let mut shard = self.shard(ino);
+        if let Some(node) = shard.get(&ino) {
+            let before = node.lookups.load(Ordering::Relaxed);
+            let left = before.saturating_sub(count);
+            node.lookups.store(left, Ordering::Relaxed);
+            let idle = left == 0 && node.opens.load(Ordering::Relaxed) == 0;
+            if idle && !node.lock().is_dirty() {
+                shard.remove(&ino);
+            }
+        }
+    }
+
+    /// Every node known now.
+    pub(crate) fn all(&self) -> Vec<Arc<Node>> {
+        self.shards.iter().flat_map(|s| s.lock().values().cloned().collect::<Vec<_>>()).collect()
+    }
+}

@@ -1,0 +1,105 @@
+//! Opening and closing files.
+
+use crate::names::Looked;
+use crate::{Vfs, VfsError};
+use ringfs_base::{Errno, InodeId};
+use ringfs_meta::{FileKind, Known, NewInode};
+use std::sync::atomic::Ordering;
+
+/// An opened file.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    /// The pages that the frontend has cached are those of the version opened.
+    pub keep_cache: bool,
+}
+
+impl Vfs {
+    /// Opens a file: asks the server for its version, so that what any mount closed before is
+    /// seen, and takes its data or extents along.
+    pub fn open(&self, ino: InodeId) -> Result<Opened, VfsError> {
+        let node = self.nodes.get(ino);
+        let _opening = self.victim(ino).read();
+        node.opens.fetch_add(1, Ordering::SeqCst);
+        let known = {
+            let state = node.lock();
+            state.attr.and_then(|attr| {
+                let cached = state.content.version == Some(attr.ctime);
+                cached.then_some(Known { ctime: attr.ctime, size: attr.size })
+            })
+        };
+        let before = self.changes.before();
+        match self.session.open(ino, known) {
+            Ok(opened) => {
+                let mut state = node.lock();
+                let fresh = self.changes.none_since(before, ino);
+                // A commit of this mount may have overtaken the reply.
+                let newest = state.attr.is_none_or(|known| known.ctime <= opened.attr.ctime);
+                if newest {
+                    state.attr = fresh.then_some(opened.attr);
+                    state.content.take(&opened.attr, opened.data);
+                }
+                let keep_cache = newest && state.kernel_version == Some(opened.attr.ctime);
+                if newest {
+                    state.kernel_version = Some(opened.attr.ctime);
+                }
+                Ok(Opened { keep_cache })
+            }
+            Err(error) => {
+                node.opens.fetch_sub(1, Ordering::SeqCst);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Makes a file and opens it, or opens the one that is there unless `exclusive`.
+    pub fn create(
+        &self,
+        parent: InodeId,
+        name: &[u8],
+        new: &NewInode<'_>,
+        exclusive: bool,
+    ) -> Result<(Looked, Opened), VfsError> {
+        let (looked, created) = self.make_or_find(parent, name, new)?;
+        let ino = looked.attr.ino;
+        let opened = if created {
+            let node = self.nodes.get(ino);
+            node.opens.fetch_add(1, Ordering::SeqCst);
+            node.lock().kernel_version = Some(looked.attr.ctime);
+            Ok(Opened { keep_cache: true })
+        } else if exclusive {
+            Err(Errno::EEXIST.into())
+        } else if looked.attr.kind != FileKind::File {
+            // Another mount made something else of that name since the kernel looked.
+            Err(if looked.attr.is_dir() { Errno::EISDIR } else { Errno::EEXIST }.into())
+        } else {
+            self.open(ino)
+        };
+        match opened {
+            Ok(opened) => Ok((looked, opened)),
+            Err(error) => {
+                self.forget(ino, 1);
+                Err(error)
+            }
+        }
+    }
+
+    /// The last reference of one open is gone. What it wrote was flushed by [`Self::close`].
+    pub fn release(&self, ino: InodeId) {
+        let Some(node) = self.nodes.known(ino) else { return };
+        if node.opens.fetch_sub(1, Ordering::SeqCst) != 1 {
+            return;
+        }
+        let held = {
+            let mut state = node.lock();
+            if state.held && state.is_dirty() {
+                // Nobody can ever read these writes.
+                let tail = std::mem::take(&mut state.pending).tail_bytes();
+                self.budget.give_back(tail);
+            }
+            std::mem::take(&mut state.held)
+        };
+        if held && let Err(error) = self.release_orphan(ino) {
+            tracing::warn!(%ino, %error, "an unlinked file could not be removed at its last close");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Keeps the session alive and tidies up: heartbeats, orphans of all mounts, dead sessions,
+//! the ring's epoch, what other mounts changed, and compaction.
+
+use crate::coherence::{KernelCache, KernelChange};
+use crate::{Vfs, VfsError};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+use ringfs_base::{Epoch, InodeId};
+use ringfs_meta::{Beat, Event, Pulse, Session};
+use ringfs_store::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Where blocks are: the composition root knows how to read the ring's table and hand it to the
+/// store.
+pub trait Placements: Send + Sync {
+    /// The epoch that the store places blocks by.
+    fn epoch(&self) -> Epoch;
+    /// Loads the table if the ring has another epoch than the store; returns the one in use.
+    fn refresh(&self, session: &Session, store: &Store, now: Epoch) -> Result<Epoch, VfsError>;
+}
+
+/// Orphans purged after one heartbeat.
+const PURGE_MAX: u32 = 1024;
+
+/// Chunks that may wait for compaction; more are found again by a later write.
+const COMPACTIONS_MAX: usize = 1024;
+
+/// Heartbeats between two looks for sessions whose lease has ended.
+const BEATS_PER_REAP: u64 = 10;
+
+pub(crate) struct Upkeep {
+    soon: Mutex<bool>,
+    wake: Condvar,
+    capacity_bytes: AtomicU64,
+    compactions: (Sender<(InodeId, u32)>, Receiver<(InodeId, u32)>),
+    fenced: AtomicBool,
+}
+
+impl Upkeep {
+    pub(crate) fn new() -> Upkeep {
+        Upkeep {
+            soon: Mutex::new(false),
+            wake: Condvar::new(),
+            capacity_bytes: AtomicU64::new(0),
+            compactions: bounded(COMPACTIONS_MAX),
+            fenced: AtomicBool::new(false),
+        }
+    }
+
+    /// Beat now instead of at the next time.
+    pub(crate) fn wake(&self) {
+        *self.soon.lock() = true;
+        self.wake.notify_all();
+    }
+
+    fn wait(&self, at_most: Duration) {
+        let mut soon = self.soon.lock();
+        if !*soon {
+            self.wake.wait_for(&mut soon, at_most);
+        }
+        *soon = false;
+    }
+
+    /// Bytes of files that the block servers' memory limits leave room for, if all have one.
+    pub(crate) fn capacity_bytes(&self) -> Option<u64> {
+        match self.capacity_bytes.load(Ordering::Relaxed) {
+            0 => None,
+            bytes => Some(bytes),
+        }
+    }
+
+    pub(crate) fn request_compaction(&self, ino: InodeId, chunks: impl Iterator<Item = u32>) {
+        for chunk in chunks {
+            if self.compactions.0.try_send((ino, chunk)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Vfs {
+    pub(crate) fn start_workers(
+        self: &Arc<Self>,
+        kernel: Arc<dyn KernelCache>,
+    ) -> Result<(), VfsError> {
+        let vfs = Arc::downgrade(self);
+        let watch = self.session.watch(Box::new(move |event| {
+            if let Some(vfs) = vfs.upgrade() {
+                vfs.note_event(event);
+            }
+        }))?;
+        *self.watch.lock() = Some(watch);
+
+        let mut workers = self.workers.lock();
+        let vfs = self.clone();
+        workers.push(crate::spawn("write-back", move || vfs.write_back_loop()));
+        let vfs = self.clone();
+        workers.push(crate::spawn("upkeep", move || vfs.upkeep_loop()));
+        let vfs = self.clone();
+        workers.push(crate::spawn("compact", move || vfs.compact_loop()));
+        let vfs = self.clone();
+        workers.push(crate::spawn("kernel", move || vfs.kernel_loop(&*kernel)));
+        Ok(())
+    }
+
+    /// Another session changed something. Runs on the watcher's thread.
+    fn note_event(&self, event: Event) {
+        match event {
+            Event::Attr(ino) => {
+                self.changes.note(ino);
+                self.forget_cached(ino);
+            }
+            Event::Entry(parent, name) => {
+                self.changes.note(parent);
+                self.names.forget(parent, &name);
+                self.kernel.push(KernelChange::Entry(parent, name));
+            }
+            Event::Reset => {
+                tracing::warn!("the connection that pushes changes was lost; caches are emptied");
+                self.changes.note_all();
+                for node in self.nodes.all() {
+                    self.forget_cached(node.ino);
+                }
+            }
+            Event::Ring(_) => self.upkeep.wake(),
+        }
+    }
+
+    fn forget_cached(&self, ino: InodeId) {
+        if let Some(node) = self.nodes.known(ino) {
+            node.lock().forget_committed();
+            self.kernel.push(KernelChange::Inode(ino));
+        }
+    }
+
+    fn kernel_loop(&self, kernel: &dyn KernelCache) {
+        let changes = self.kernel.receiver();
+        while !self.is_stopping() {
+            if let Ok(change) = changes.recv_timeout(Duration::from_millis(200)) {
+                kernel.forget(&change);
+            }
+        }
+    }
+
+    fn compact_loop(&self) {
+        let requests = self.upkeep.compactions.1.clone();
+        while !self.is_stopping() {
+            if let Ok((ino, chunk)) = requests.recv_timeout(Duration::from_millis(200))
+                && let Err(error) = self.compact_chunk(ino, chunk)
+            {
+                tracing::debug!(%ino, chunk, %error, "compaction failed; a later write asks again");
+            }
+        }
+    }
+
+    fn upkeep_loop(&self) {
+        let mut pulse = Pulse::default();
+        let mut beats = 0u64;
+        while !self.is_stopping() {
+            match self.beat(&pulse) {
+                Ok(next) => pulse = next,
+                Err(error) => self.note_beat_failure(&error),
+            }
+            beats += 1;
+            if beats % BEATS_PER_REAP == 1 {
+                self.tidy();
+            }
+            // Orphans wait for the next beat to be acknowledged: do not let them wait long.
+            let soon = !pulse.orphans.is_empty();
+            let pause = if soon { self.config.heartbeat / 10 } else { self.config.heartbeat };
+            self.upkeep.wait(pause);
+        }
+    }
+
+    fn beat(&self, last: &Pulse) -> Result<Pulse, VfsError> {
+        // While an inode's victim lock is held for reading an open may be under way; so look
+        // under the lock, and drop what is cached so that a later open asks the server.
+        let holds: Vec<InodeId> =
+            last.orphans.iter().copied().filter(|ino| self.hold_if_open(*ino)).collect();
+        let epoch = self.placements.epoch();
+        let beat = Beat { holds: &holds, oldest_slice: None, epoch };
+        let pulse = self.session.heartbeat(&beat)?;
+        if pulse.epoch != epoch {
+            self.placements.refresh(&self.session, &self.store, pulse.epoch)?;
+        }
+        for ino in self.session.purgeable(PURGE_MAX)? {
+            self.purge(ino)?;
+        }
+        Ok(pulse)
+    }
+
+    fn hold_if_open(&self, ino: InodeId) -> bool {
+        let _guard = self.victim(ino).write();
+        let Some(node) = self.nodes.known(ino) else { return false };
+        let open = node.opens.load(Ordering::SeqCst) > 0;
+        let mut state = node.lock();
+        state.held |= open;
+        if !open {
+            state.forget_committed();
+        }
+        open
+    }
+
+    fn note_beat_failure(&self, error: &VfsError) {
+        let fenced = matches!(error, VfsError::Meta(cause)
+            if matches!(**cause, ringfs_meta::MetaError::Fenced));
+        if fenced && !self.upkeep.fenced.swap(true, Ordering::Relaxed) {
+            tracing::error!("{error}");
+        } else if !fenced {
+            tracing::warn!(%error, "no heartbeat");
+        }
+    }
+
+    /// Bytes of files that fit on nodes that all have a memory limit; 0 if one has none or does
+    /// not answer.
+    fn capacity_bytes(&self) -> u64 {
+        let mut sum = 0;
+        for node in self.store.nodes() {
+            match node.memory {
+                Ok(memory) if memory.max > 0 => sum += memory.max,
+                _ => return 0,
+            }
+        }
+        sum / u64::from(self.session.volume().config().replicas.max(1))
+    }
+
+    /// What need not be done at every beat.
+    fn tidy(&self) {
+        match self.session.volume().reap(self.config.session_lease) {
+            Ok(dead) => {
+                for session in dead {
+                    tracing::info!(%session, "a session that gave no sign of life was ended");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "could not look for dead sessions"),
+        }
+        self.upkeep.capacity_bytes.store(self.capacity_bytes(), Ordering::Relaxed);
+    }
+}
