@@ -54,7 +54,6 @@ impl NodeLink {
     }
 
     /// Both commands may be repeated: once more on a fresh connection, in case an idle one was cut.
-    #[expect(clippy::type_complexity, reason = "the two levels of failure are the point")]
     fn pipeline(&self, cmds: &[Cmd<'_>]) -> Result<Vec<Result<Reply, LinkError>>, LinkError> {
         let attempt = || self.pool.get().and_then(|mut conn| conn.pipeline(cmds));
         attempt().or_else(|e| if e.retryable() { attempt() } else { Err(e) })

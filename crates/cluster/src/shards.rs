@@ -123,7 +123,6 @@ impl Shard {
 
     /// Commands that only read, repeated if the connection is lost. The inner errors are the
     /// server's answers (a key of another type, say).
-    #[expect(clippy::type_complexity, reason = "the two levels of failure are the point")]
     pub(crate) fn fetch(
         &self,
         cmds: &[Cmd<'_>],

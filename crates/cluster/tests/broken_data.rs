@@ -103,7 +103,8 @@ fn surplus_copies_are_found_and_removed() {
 fn nodes_out_of_reach_are_told_once_and_blocks_only_there_too() {
     let mut w = World::with_tree(2, 1);
     let block = w.block("big", 0);
-    w.nodes[w.owners(block)[0]].kill9();
+    let owner = w.owners(block)[0];
+    w.nodes[owner].kill9();
     let report = w.fsck(Checks::Data);
     let kinds: Vec<_> = report.counts.keys().copied().collect();
     assert_eq!(kinds, ["blocks-out-of-reach", "node-unreachable"]);

@@ -42,7 +42,12 @@ end
 -- Keeps the reply, adds to the counters, tells the other sessions (`changes`: 'A' inode(8) and
 -- 'E' directory(8) length(2) name).
 local function finish(reply, changes, inodes, bytes)
-  call('HSET', C, lane, sub(H, 11, 18) .. reply, 'inodes', S[4] + inodes, 'bytes', S[5] + bytes)
+  if inodes == 0 and bytes == 0 then
+    call('HSET', C, lane, sub(H, 11, 18) .. reply)
+  else
+    call('HSET', C, lane, sub(H, 11, 18) .. reply, 'inodes', fmt('%d', S[4] + inodes),
+      'bytes', fmt('%d', S[5] + bytes))
+  end
   if S[3] ~= '1' then call('PUBLISH', P .. 'inv', sid .. changes) end
   return reply
 end

@@ -24,7 +24,7 @@ local size = unpack('>I8', attr, 17)
 if mode >= 16384 and mode < 20480 then return '\21' end
 if mode < 32768 or mode >= 36864 then return '\22' end
 local epoch = call('HGET', C, 'epoch') or '0'
-local old, top, name, CHUNK = size, size, fmt('%.0f', l), 67108864
+local old, top, name, CHUNK = size, size, fmt('%d', l), 67108864
 local writes = {}
 if kind % 2 == 1 then
   if unpack('>I8', A, 11) + 1 < tonumber(epoch) then
@@ -46,7 +46,7 @@ if kind % 2 == 1 then
       local len = unpack('>I4', records, at + 4)
       local pos = top % CHUNK
       if pos + len > CHUNK then return '\248' .. attr end
-      local chunk, record = fmt('%.0f', (top - pos) / CHUNK), pack('>I4', pos) .. sub(records, at + 4, at + 23)
+      local chunk, record = fmt('%d', (top - pos) / CHUNK), pack('>I4', pos) .. sub(records, at + 4, at + 23)
       if writes[#writes - 1] == chunk then
         writes[#writes] = writes[#writes] .. record
       else
@@ -84,11 +84,11 @@ if kind % 2 == 1 then
 else
   local ikey, wrote = P .. 'i' .. name, false
   if kind == 2 then
-    call('SETRANGE', ikey, fmt('%.0f', old), ARGV[3])
+    call('SETRANGE', ikey, fmt('%d', old), ARGV[3])
     wrote = #ARGV[3] > 0
   else
     for i = 3, #ARGV, 2 do
-      call('SETRANGE', ikey, fmt('%.0f', unpack('>I8', ARGV[i])), ARGV[i + 1])
+      call('SETRANGE', ikey, fmt('%d', unpack('>I8', ARGV[i])), ARGV[i + 1])
       wrote = wrote or #ARGV[i + 1] > 0
     end
   end

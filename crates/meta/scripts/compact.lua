@@ -5,7 +5,7 @@
 -- Invariant: the file shows the same bytes before and after, so its times stay.
 local ino, old = sub(ARGV[2], 1, 8), ARGV[4]
 local _, _, l = where(ino)
-local xkey = P .. 'x' .. fmt('%.0f', l)
+local xkey = P .. 'x' .. fmt('%d', l)
 local now = call('HGET', xkey, ARGV[3])
 if not now or sub(now, 1, #old) ~= old then return '\246\0' end
 local new = ARGV[5] .. sub(now, #old + 1)

@@ -13,7 +13,7 @@ local function drop(ino, attr, victim, known)
     call('HSET', key, field, attr)
     return attr, '\0', '', 0, 0
   end
-  local name = fmt('%.0f', l)
+  local name = fmt('%d', l)
   local extents = flags % 4 >= 2
   if S[3] == '1' and victim == 1 and known == ino
       and (not extents or call('HLEN', P .. 'x' .. name) <= 16) then

@@ -6,7 +6,7 @@ local attr = call('HGET', key, field)
 if not attr then return '\116' end
 local out = { '\0' .. string.char(#attr) .. attr }
 if #ARGV > 1 then
-  local lists = call('HMGET', P .. 'x' .. fmt('%.0f', l), spread(ARGV, 2))
+  local lists = call('HMGET', P .. 'x' .. fmt('%d', l), spread(ARGV, 2))
   for i = 1, #lists do
     local records = lists[i] or ''
     out[#out + 1] = pack('>I4', #records) .. records

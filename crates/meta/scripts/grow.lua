@@ -5,7 +5,7 @@
 local function grow(l, n)
   local m = 1
   while m < n + 1 do m = m * 2 end
-  local prefix = P .. 'd' .. fmt('%.0f', l) .. ':'
+  local prefix = P .. 'd' .. fmt('%d', l) .. ':'
   local from = n - m / 2
   local all = call('HGETALL', prefix .. from)
   local parts = { [from] = {}, [n] = {} }

@@ -33,7 +33,7 @@ if ranges then
   if #keep * 16 < #ranges then call('HSET', P .. 'g', sid, table.concat(keep)) end
 end
 local state = call('HMGET', C, 'n', 'epoch')
-local orphans = call('ZRANGEBYSCORE', P .. 'o', '(' .. fmt('%.0f', ack), '+inf', 'WITHSCORES',
+local orphans = call('ZRANGEBYSCORE', P .. 'o', '(' .. fmt('%d', ack), '+inf', 'WITHSCORES',
   'LIMIT', 0, 256)
 local out, top = {}, oseq
 for i = 1, #orphans, 2 do out[#out + 1] = orphans[i] end

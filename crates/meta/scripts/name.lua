@@ -5,5 +5,5 @@ local function bucket(l, h, n)
   while m < n do m = m * 2 end
   local b = h % m
   if b >= n then b = b % (m / 2) end
-  return P .. 'd' .. fmt('%.0f', l) .. ':' .. b
+  return P .. fmt('d%d:%d', l, b)
 end

@@ -15,7 +15,7 @@ local head = '\0' .. string.char(#attr) .. attr
 if #A > 16 and sub(A, 17, 24) == sub(attr, 33, 40) and sub(A, 25, 32) == sub(attr, 17, 24) then
   return head .. 'U'
 end
-local name = fmt('%.0f', l)
+local name = fmt('%d', l)
 local inline = flags % 2 == 1 and call('GET', P .. 'i' .. name) or ''
 local out = { head .. 'D' .. pack('>I4', #inline) .. inline, '' }
 local known, bytes, chunks = 0, 0, math.ceil(unpack('>I8', attr, 17) / 67108864)

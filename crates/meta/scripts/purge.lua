@@ -18,7 +18,7 @@ if least and tonumber(least) < tonumber(order) then return '\246\1' end
 
 local key, field, l = where(ino)
 local attr = call('HGET', key, field)
-local name, freed, bytes, size = fmt('%.0f', l), {}, 0, 0
+local name, freed, bytes, size = fmt('%d', l), {}, 0, 0
 local xkey = P .. 'x' .. name
 local chunks = call('HLEN', xkey)
 if chunks > 0 then

@@ -17,7 +17,7 @@ local place, want = unpack('>I4I4', A, 9)
 local with = sub(A, 17, 17) == '\1'
 local m, bits = 1, 0
 while m < n do m, bits = m * 2, bits + 1 end
-local prefix = P .. 'd' .. fmt('%.0f', l) .. ':'
+local prefix = P .. 'd' .. fmt('%d', l) .. ':'
 local names, values = {}, {}
 while place < 4294967296 and #names < want do
   -- The hash's lower bits are the place's upper bits in reverse.

@@ -6,7 +6,7 @@ local ino = sub(A, 1, 8)
 local key, field, l = where(ino)
 local attr = call('HGET', key, field)
 if not attr then return '\116' end
-local ekey = P .. 'e' .. fmt('%.0f', l)
+local ekey = P .. 'e' .. fmt('%d', l)
 if call('HEXISTS', ekey, ARGV[3]) == 0 then return '\61' end
 call('HDEL', ekey, ARGV[3])
 local flags = unpack('>I2', attr, 3)

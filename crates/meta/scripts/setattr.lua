@@ -27,7 +27,7 @@ if mask % 16 >= 8 then
   if kind == 16384 then return '\21' end
   if kind ~= 32768 then return '\22' end
   if mask < 32 then mtime = sub(A, 44, 51) end
-  local old, CHUNK, name = unpack('>I8', sizes), 67108864, fmt('%.0f', l)
+  local old, CHUNK, name = unpack('>I8', sizes), 67108864, fmt('%d', l)
   if size > old and S[7] and S[7] ~= '0' and S[5] + size - old > tonumber(S[7]) then
     return '\28'
   end

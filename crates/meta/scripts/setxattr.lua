@@ -7,7 +7,7 @@ local ino, mode = sub(A, 1, 8), string.byte(A, 17)
 local key, field, l = where(ino)
 local attr = call('HGET', key, field)
 if not attr then return '\116' end
-local ekey = P .. 'e' .. fmt('%.0f', l)
+local ekey = P .. 'e' .. fmt('%d', l)
 local there = call('HEXISTS', ekey, ARGV[3]) == 1
 if there and mode == 1 then return '\17' end
 if not there and mode == 2 then return '\61' end

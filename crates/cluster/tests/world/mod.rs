@@ -1,5 +1,6 @@
 //! A volume on real servers with a small tree, made through metadata sessions and the store.
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot do its work panics")]
 
 use ringfs_base::{BlockId, Epoch, InodeId, NodeName, SliceId, Timestamp, VolumeName, VolumeUuid};
 use ringfs_cluster::{Checks, FsckReport, Job, Subject, fsck};
