@@ -28,6 +28,10 @@ pub fn run(directory: &Directory, arguments: &StartArguments) -> Result<(), Fail
         show::print(layout, &state, arguments.json);
         return Ok(());
     }
+    if directory.state()?.is_some() {
+        // A supervisor that was killed left its servers running, on the ports that we want.
+        super::stop::run(directory, false)?;
+    }
     let layout = match before {
         None => new_layout(arguments)?,
         Some(before) => continued_layout(before, arguments, directory)?,
