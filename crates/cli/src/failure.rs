@@ -89,7 +89,11 @@ impl std::error::Error for Failure {}
 
 impl From<EndpointError> for Failure {
     fn from(error: EndpointError) -> Failure {
-        Failure::usage(error.to_string().trim_end_matches('.'))
+        // Its text is a sentence; ours follows "ringfs: ".
+        let text = error.to_string();
+        let mut letters = text.trim_end_matches('.').chars();
+        let first = letters.next().map(|c| c.to_ascii_lowercase());
+        Failure::usage(first.into_iter().chain(letters).collect::<String>())
     }
 }
 
@@ -136,8 +140,18 @@ pub fn from_link(error: &LinkError) -> Failure {
         }
         LinkError::Server { .. } => (Exit::Failure, "see the server's log"),
     };
-    let what = error.to_string();
+    let what = match error {
+        // The server's own words are about its protocol.
+        LinkError::Auth { server, text } if asks_for_password(text) => {
+            format!("Redis server {server} asks for a password")
+        }
+        _ => error.to_string(),
+    };
     Failure::new(exit, format!("{}; {advice}", what.trim_end_matches('.')))
+}
+
+fn asks_for_password(text: &str) -> bool {
+    text.starts_with("HELLO must be called") || text.starts_with("Authentication required")
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod node_option;
 mod output;
 mod process;
 mod quantity;
+mod redact;
 mod server_facts;
 mod state_directory;
 mod table;
@@ -33,7 +34,18 @@ use std::process::ExitCode;
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     start_log();
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => {
+            eprint!("{}", redact::redacted(&error.render().to_string()));
+            return ExitCode::from(Exit::Usage as u8);
+        }
+        // Help or the version, which were asked for.
+        Err(asked) => {
+            output::print(asked.render().ansi());
+            return ExitCode::SUCCESS;
+        }
+    };
     match arguments.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -1,5 +1,6 @@
 //! The option `--node NAME=URL[,weight=N][,zone=ZONE]`.
 
+use crate::failure::Failure;
 use ringfs_base::{NodeName, ZoneName};
 use ringfs_link::Endpoint;
 use std::str::FromStr;
@@ -15,6 +16,11 @@ pub struct NodeOption {
     pub weight: u32,
     /// What it may fail together with.
     pub zone: Option<ZoneName>,
+}
+
+/// Reads all of them. Not left to the parser of the command line, which would quote a wrong one.
+pub fn parse_all(texts: &[String]) -> Result<Vec<NodeOption>, Failure> {
+    texts.iter().map(|text| text.parse().map_err(|error: String| Failure::usage(error))).collect()
 }
 
 impl FromStr for NodeOption {

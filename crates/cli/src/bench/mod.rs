@@ -75,6 +75,12 @@ impl Drop for Home {
 
 /// Runs the command.
 pub fn run(arguments: &BenchArguments) -> Result<(), Failure> {
+    if !arguments.directory.is_dir() {
+        return Err(Failure::usage(format!(
+            "there is no directory {}; name one on the file system to measure",
+            arguments.directory.display()
+        )));
+    }
     let name = format!("ringfs-bench-{}", std::process::id());
     let home = arguments.directory.join(name);
     fs::create_dir(&home)

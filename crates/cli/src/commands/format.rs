@@ -33,7 +33,7 @@ pub struct FormatArguments {
     name: Option<VolumeName>,
     /// A block server; repeat the option for each.
     #[arg(long = "node", value_name = "NAME=URL[,weight=N][,zone=ZONE]", required = true)]
-    nodes: Vec<NodeOption>,
+    nodes: Vec<String>,
     /// Copies of each block.
     #[arg(long, value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u8).range(1..=i64::from(limits::REPLICAS_MAX)))]
@@ -95,12 +95,13 @@ pub fn run(arguments: &FormatArguments, surroundings: &Surroundings) -> Result<(
             ));
         }
     };
-    let table = planned(arguments)?;
+    let nodes = crate::node_option::parse_all(&arguments.nodes)?;
+    let table = planned(&nodes, arguments.replicas)?;
 
     check_meta(&url.endpoint, &name, arguments.durability, surroundings)?;
-    check_nodes(&arguments.nodes, surroundings)?;
+    check_nodes(&nodes, surroundings)?;
 
-    let config = config(arguments, name.clone())?;
+    let config = config(arguments, &nodes, name.clone())?;
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let now = SystemClock.now();
     let volume =
@@ -133,8 +134,7 @@ pub fn run(arguments: &FormatArguments, surroundings: &Surroundings) -> Result<(
 }
 
 /// What can be wrong before anybody is asked.
-fn planned(arguments: &FormatArguments) -> Result<Table, Failure> {
-    let nodes = &arguments.nodes;
+fn planned(nodes: &[NodeOption], replicas: u8) -> Result<Table, Failure> {
     let mut names = BTreeSet::new();
     let mut addresses = BTreeSet::new();
     for node in nodes {
@@ -152,10 +152,10 @@ fn planned(arguments: &FormatArguments) -> Result<Table, Failure> {
             )));
         }
     }
-    if nodes.len() < usize::from(arguments.replicas) {
+    if nodes.len() < usize::from(replicas) {
         return Err(Failure::usage(format!(
             "{} copies need as many nodes, and there {}; add --node or lower --replicas",
-            arguments.replicas,
+            replicas,
             if nodes.len() == 1 { "is 1".to_owned() } else { format!("are {}", nodes.len()) }
         )));
     }
@@ -166,7 +166,7 @@ fn planned(arguments: &FormatArguments) -> Result<Table, Failure> {
             node.zone.clone().into_iter().fold(member, Member::in_zone)
         })
         .collect();
-    plan(None, &members, arguments.replicas, ARCS_DEFAULT)
+    plan(None, &members, replicas, ARCS_DEFAULT)
         .map_err(|e| Failure::usage(e.to_string()))
 }
 
@@ -263,7 +263,11 @@ fn check_server(endpoint: &Endpoint, facts: &ServerFacts) -> Result<(), Failure>
     Ok(())
 }
 
-fn config(arguments: &FormatArguments, name: VolumeName) -> Result<VolumeConfig, Failure> {
+fn config(
+    arguments: &FormatArguments,
+    nodes: &[NodeOption],
+    name: VolumeName,
+) -> Result<VolumeConfig, Failure> {
     let mut uuid = [0; 16];
     getrandom::fill(&mut uuid)
         .map_err(|e| Failure::failure(format!("the system gives no random bytes: {e}")))?;
@@ -283,8 +287,7 @@ fn config(arguments: &FormatArguments, name: VolumeName) -> Result<VolumeConfig,
         durability: arguments.durability,
         inodes_max: arguments.max_inodes,
         bytes_max: arguments.max_bytes,
-        nodes: arguments
-            .nodes
+        nodes: nodes
             .iter()
             .map(|node| NodeRecord {
                 name: node.name.clone(),

@@ -5,7 +5,6 @@ mod server;
 
 use crate::compose::{self, Patience};
 use crate::failure::Failure;
-use crate::node_option::NodeOption;
 use crate::output::{Surroundings, print, print_json};
 use crate::volume_url::VolumeUrl;
 use clap::Args;
@@ -27,7 +26,7 @@ pub struct DoctorArguments {
     url: Option<String>,
     /// A further server that is to become a node; repeat the option for each.
     #[arg(long = "node", value_name = "NAME=URL")]
-    nodes: Vec<NodeOption>,
+    nodes: Vec<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -113,8 +112,8 @@ pub fn run(arguments: &DoctorArguments, surroundings: &Surroundings) -> Result<(
             }
         }
     }
-    for node in &arguments.nodes {
-        let endpoint = surroundings.credentials.for_node(&node.name, node.endpoint.clone())?;
+    for node in crate::node_option::parse_all(&arguments.nodes)? {
+        let endpoint = surroundings.credentials.for_node(&node.name, node.endpoint)?;
         servers.push((format!("node {}", node.name), endpoint, Role::Node));
     }
     for (name, endpoint, role) in &servers {

@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn nothing_is_reachable_from_outside_and_nothing_is_evicted() {
         let mut layout = Layout::new("redis-server".into(), 1 << 20, false);
-        let node = ServerPlan { name: "n1".into(), port: 7401 };
+        let node = ServerPlan { name: "node-1".into(), port: 7401 };
         let conf = text("/a \"b\"", &layout, &node);
         for line in [
             "bind 127.0.0.1",

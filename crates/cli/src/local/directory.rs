@@ -15,7 +15,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The name of the metadata server. Nodes are `n1`, `n2`, ...
+/// The name of the metadata server. Nodes are `node-1`, `node-2`, ...
 pub const META: &str = "meta";
 
 /// Most nodes on one machine.
@@ -26,7 +26,7 @@ const FORMAT: u32 = 1;
 /// One server as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerPlan {
-    /// `meta`, `n1`, ...
+    /// `meta`, `node-1`, ...
     pub name: String,
     /// Its port on 127.0.0.1.
     pub port: u16,
@@ -70,7 +70,7 @@ pub enum Condition {
     Up,
     /// It died and is started again.
     Down,
-    /// It was killed by `ringfs local kill` and stays down until `ringfs local restart`.
+    /// It was killed by `ringfs local kill --keep-down` and stays down until `ringfs local restart`.
     Held,
     /// It was stopped with all the others.
     Stopped,
@@ -140,7 +140,7 @@ impl Directory {
                 .map_err(|e| Failure::io(format_args!("use {}", path.display()), &e))?;
             return Ok(Directory(absolute));
         }
-        Ok(Directory(crate::state_directory::base()?.join("local")))
+        Ok(Directory(crate::state_directory::base().join("local")))
     }
 
     /// Makes it, for the user alone: the servers in it have no password.

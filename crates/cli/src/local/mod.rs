@@ -22,8 +22,8 @@ use std::path::PathBuf;
 ///
 /// Example:
 ///   ringfs local start --nodes 3
-///   ringfs local kill n2          # what happens when a server dies?
-///   ringfs local restart n2
+///   ringfs local kill node-2 --keep-down     # what happens when a server dies?
+///   ringfs local restart node-2
 ///   ringfs local stop
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -48,7 +48,7 @@ enum LocalCommand {
     Supervise,
 }
 
-/// Start the servers
+/// Start the servers; does nothing if they are running
 ///
 /// Example:
 ///   ringfs local start --nodes 5 --maxmemory 1GiB --port 0
@@ -99,23 +99,26 @@ struct StopArguments {
 /// Start a server again, also one that was killed
 ///
 /// Example:
-///   ringfs local restart n2
+///   ringfs local restart node-2
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 struct RestartArguments {
-    /// meta, n1, n2, ...
+    /// meta, node-1, node-2, ...
     node: String,
 }
 
-/// Kill a server as a crash would (kill -9); it stays down until `ringfs local restart`
+/// Kill a server as a crash would (kill -9); the supervisor starts it again at once
 ///
 /// Example:
-///   ringfs local kill n2
+///   ringfs local kill node-2 --keep-down
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 struct KillArguments {
-    /// meta, n1, n2, ...
+    /// meta, node-1, node-2, ...
     node: String,
+    /// Leave it dead until `ringfs local restart`.
+    #[arg(long)]
+    keep_down: bool,
 }
 
 /// Runs the command.
@@ -126,7 +129,7 @@ pub fn run(arguments: LocalArguments) -> Result<(), Failure> {
         LocalCommand::Status(arguments) => show::run(&directory, arguments.json),
         LocalCommand::Stop(arguments) => stop::run(&directory, arguments.delete),
         LocalCommand::Restart(arguments) => stop::restart(&directory, &arguments.node),
-        LocalCommand::Kill(arguments) => stop::kill(&directory, &arguments.node),
+        LocalCommand::Kill(arguments) => stop::kill(&directory, &arguments.node, arguments.keep_down),
         LocalCommand::Supervise => supervisor::run(&directory),
     }
 }

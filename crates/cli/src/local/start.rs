@@ -22,13 +22,17 @@ const FAILED_STARTS_MAX: u32 = 3;
 
 /// Runs the command.
 pub fn run(directory: &Directory, arguments: &StartArguments) -> Result<(), Failure> {
-    if running(directory)?.is_some() {
-        return Err(Failure::refused(format!(
-            "the servers in {directory} are running already; see `ringfs local status`, or name \
-             another directory with --dir"
-        )));
+    let before = directory.layout()?;
+    if let (Some(state), Some(layout)) = (running(directory)?, &before) {
+        check_same(layout, arguments, directory)?;
+        show::print(layout, &state, arguments.json);
+        return Ok(());
     }
-    let layout = match directory.layout()? {
+    if directory.state()?.is_some() {
+        // A supervisor that was killed left its servers running, on the ports that we want.
+        super::stop::run(directory, false)?;
+    }
+    let layout = match before {
         None => new_layout(arguments)?,
         Some(before) => continued_layout(before, arguments, directory)?,
     };
@@ -61,7 +65,7 @@ fn new_layout(arguments: &StartArguments) -> Result<Layout, Failure> {
     let maxmemory = arguments.maxmemory.unwrap_or(0);
     let mut layout = Layout::new(program, maxmemory, arguments.memory_only);
     let names = std::iter::once(META.to_owned())
-        .chain((1..=arguments.nodes.unwrap_or(DEFAULT_NODES)).map(|n| format!("n{n}")));
+        .chain((1..=arguments.nodes.unwrap_or(DEFAULT_NODES)).map(|n| format!("node-{n}")));
     // All listeners are held until the end, so that no port is chosen twice.
     let mut listeners = Vec::new();
     let mut port = arguments.port.unwrap_or(DEFAULT_PORT);
@@ -76,6 +80,25 @@ fn new_layout(arguments: &StartArguments) -> Result<Layout, Failure> {
         }
     }
     Ok(layout)
+}
+
+/// What is asked for must be what is running.
+fn check_same(
+    layout: &Layout,
+    arguments: &StartArguments,
+    directory: &Directory,
+) -> Result<(), Failure> {
+    let nodes = layout.servers.len() - 1;
+    let port = layout.servers.first().map_or(0, |meta| meta.port);
+    let other_nodes = arguments.nodes.is_some_and(|n| usize::from(n) != nodes);
+    let other_port = arguments.port.is_some_and(|p| p != 0 && p != port);
+    if other_nodes || other_port {
+        return Err(Failure::refused(format!(
+            "other servers are running in {directory} already ({nodes} nodes, ports from {port} on); \
+             stop them first with `ringfs local stop`, or name another directory with --dir"
+        )));
+    }
+    Ok(())
 }
 
 /// Servers that were stopped are started as they were, perhaps with some more nodes.
@@ -113,7 +136,7 @@ fn continued_layout(
         let next = if arguments.port == Some(0) { 0 } else { last.saturating_add(1) };
         let (listener, port) = free_port(next)?;
         listeners.push(listener);
-        layout.servers.push(ServerPlan { name: format!("n{number}"), port });
+        layout.servers.push(ServerPlan { name: format!("node-{number}"), port });
     }
     Ok(layout)
 }

@@ -53,17 +53,23 @@ fn remove(directory: &Directory) -> Result<(), Failure> {
     }
 }
 
-/// Kills a server and keeps it down.
-pub fn kill(directory: &Directory, name: &str) -> Result<(), Failure> {
-    let (_, server) = find(directory, name)?;
-    let held = directory.held(name);
-    fs::write(&held, "").map_err(|e| Failure::io(format_args!("write {}", held.display()), &e))?;
-    if let Some(process) = &server.process {
+/// Kills a server. The supervisor starts it again unless it is to be kept down.
+pub fn kill(directory: &Directory, name: &str, keep_down: bool) -> Result<(), Failure> {
+    let (_, before) = find(directory, name)?;
+    if keep_down {
+        let held = directory.held(name);
+        fs::write(&held, "")
+            .map_err(|e| Failure::io(format_args!("write {}", held.display()), &e))?;
+    }
+    if let Some(process) = &before.process {
         process
             .signal(Signal::KILL)
             .map_err(|e| Failure::io(format_args!("kill process {}", process.pid), &e))?;
     }
-    wait(directory, name, |now| now.condition == Condition::Held)
+    wait(directory, name, |now| match keep_down {
+        true => now.condition == Condition::Held,
+        false => now.process != before.process,
+    })
 }
 
 /// Starts a server again, whether it is running or was killed.

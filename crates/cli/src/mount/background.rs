@@ -104,7 +104,7 @@ fn passed_on(message: &str, code: Option<i32>) -> Failure {
 }
 
 fn default_log() -> Result<PathBuf, Failure> {
-    let directory = crate::state_directory::base()?;
+    let directory = crate::state_directory::base();
     std::fs::create_dir_all(&directory)
         .map_err(|e| Failure::io(format_args!("make {}", directory.display()), &e))?;
     Ok(directory.join("mount.log"))

@@ -124,7 +124,10 @@ fn serve(
         config(arguments),
         mount.kernel_cache(),
     )?;
-    let _record = record::write(&mountpoint)?;
+    let record = record::write(&mountpoint);
+    if let Err(failure) = &record {
+        warn(format_args!("`ringfs umount` will not wait until everything is saved: {failure}"));
+    }
     unmount_on_signals(&mount)?;
     if arguments.in_background {
         background::announce_when_answering(&mountpoint, arguments.log.clone())?;

@@ -18,7 +18,7 @@ impl Drop for Record {
 
 /// Records that this process serves a mount point.
 pub fn write(mountpoint: &Path) -> Result<Record, Failure> {
-    let path = path_of(mountpoint)?;
+    let path = path_of(mountpoint);
     let failed = |e: &std::io::Error| Failure::io(format_args!("write {}", path.display()), e);
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(|e| failed(&e))?;
@@ -33,12 +33,12 @@ pub fn write(mountpoint: &Path) -> Result<Record, Failure> {
 
 /// The process that serves a mount point, if it is known and running.
 pub fn process_of(mountpoint: &Path) -> Option<ProcessIdentity> {
-    let text = fs::read(path_of(mountpoint).ok()?).ok()?;
+    let text = fs::read(path_of(mountpoint)).ok()?;
     serde_json::from_slice::<ProcessIdentity>(&text).ok().filter(ProcessIdentity::is_alive)
 }
 
 /// One file for each mount point, named by its path in a form without slashes.
-fn path_of(mountpoint: &Path) -> Result<PathBuf, Failure> {
+fn path_of(mountpoint: &Path) -> PathBuf {
     let mut name = String::new();
     for byte in mountpoint.as_os_str().as_bytes() {
         match byte {
@@ -48,5 +48,5 @@ fn path_of(mountpoint: &Path) -> Result<PathBuf, Failure> {
     }
     // Names of files are limited; the end of a path says more than its beginning.
     let from = name.len().saturating_sub(200);
-    Ok(crate::state_directory::base()?.join("mounts").join(&name[from..]))
+    crate::state_directory::base().join("mounts").join(&name[from..])
 }
