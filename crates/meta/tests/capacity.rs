@@ -1,6 +1,8 @@
 //! What a volume costs in memory, how large directories behave, and what happens when memory is
 //! full.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails shall panic")]
+
 mod fixture;
 
 use fixture::*;

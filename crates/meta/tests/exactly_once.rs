@@ -1,5 +1,7 @@
 //! Mutations take effect exactly once, and never for a session that was given up.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails shall panic")]
+
 mod fixture;
 
 use fixture::*;

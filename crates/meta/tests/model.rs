@@ -1,6 +1,8 @@
 //! The scripts against the reference model: the same operations give the same replies and leave
 //! the same tree, and no slice is lost or freed twice.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails shall panic")]
+
 mod fixture;
 
 use fixture::*;

@@ -1,5 +1,7 @@
 //! Each operation on a real server: what it answers, and that it is one round trip.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails shall panic")]
+
 mod fixture;
 
 use fixture::*;
