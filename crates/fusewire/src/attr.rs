@@ -216,9 +216,8 @@ pub struct StatxReply {
 impl StatxReply {
     pub(crate) fn encode(&self) -> Body {
         let Statx { mask, attr, btime, attributes, attributes_mask } = self.statx;
-        let time = |body: Body, time: Time| {
-            body.u64(time.secs.cast_unsigned()).u32(time.nanos).u32(0)
-        };
+        let time =
+            |body: Body, time: Time| body.u64(time.secs.cast_unsigned()).u32(time.nanos).u32(0);
         let body = Body::new()
             .u64(self.ttl.as_secs())
             .u32(self.ttl.subsec_nanos())

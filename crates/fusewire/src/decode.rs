@@ -3,11 +3,11 @@
 //! `parse` is a total function: any byte string gives a value or [`Malformed`].
 
 use crate::{
+    attr::Time,
     filesystem::{
         CopyRange, FileLock, LockKind, LockRequest, OpenHow, ReadAt, Release, SetAttr, TimeOrNow,
         WriteAt,
     },
-    attr::Time,
     flags::WriteFlags,
     opcode,
 };
@@ -71,52 +71,147 @@ pub struct Header<'a> {
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "each variant is the method of Filesystem with its name")]
 pub enum Operation<'a> {
-    Init { major: u32, minor: u32, max_readahead: u32, flags: u64 },
+    Init {
+        major: u32,
+        minor: u32,
+        max_readahead: u32,
+        flags: u64,
+    },
     Destroy,
-    Interrupt { unique: u64 },
-    Lookup { name: &'a [u8] },
-    Forget { nlookup: u64 },
+    Interrupt {
+        unique: u64,
+    },
+    Lookup {
+        name: &'a [u8],
+    },
+    Forget {
+        nlookup: u64,
+    },
     BatchForget(ForgetList<'a>),
-    GetAttr { fh: Option<u64> },
+    GetAttr {
+        fh: Option<u64>,
+    },
     SetAttr(SetAttr),
     ReadLink,
-    Symlink { name: &'a [u8], target: &'a [u8] },
-    MkNod { name: &'a [u8], mode: u32, umask: u32, rdev: u32 },
-    MkDir { name: &'a [u8], mode: u32, umask: u32 },
-    Unlink { name: &'a [u8] },
-    RmDir { name: &'a [u8] },
-    Rename { name: &'a [u8], newparent: u64, newname: &'a [u8], flags: u32 },
-    Link { ino: u64, newname: &'a [u8] },
+    Symlink {
+        name: &'a [u8],
+        target: &'a [u8],
+    },
+    MkNod {
+        name: &'a [u8],
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+    },
+    MkDir {
+        name: &'a [u8],
+        mode: u32,
+        umask: u32,
+    },
+    Unlink {
+        name: &'a [u8],
+    },
+    RmDir {
+        name: &'a [u8],
+    },
+    Rename {
+        name: &'a [u8],
+        newparent: u64,
+        newname: &'a [u8],
+        flags: u32,
+    },
+    Link {
+        ino: u64,
+        newname: &'a [u8],
+    },
     Open(OpenHow),
-    Create { name: &'a [u8], mode: u32, umask: u32, how: OpenHow },
-    TmpFile { mode: u32, umask: u32, how: OpenHow },
+    Create {
+        name: &'a [u8],
+        mode: u32,
+        umask: u32,
+        how: OpenHow,
+    },
+    TmpFile {
+        mode: u32,
+        umask: u32,
+        how: OpenHow,
+    },
     Read(ReadAt),
     Write(WriteAt<'a>),
     StatFs,
     Release(Release),
-    Flush { fh: u64, lock_owner: u64 },
-    FSync { fh: u64, datasync: bool },
-    SetXAttr { name: &'a [u8], value: &'a [u8], flags: u32, acl_kill_sgid: bool },
-    GetXAttr { name: &'a [u8], size: u32 },
-    ListXAttr { size: u32 },
-    RemoveXAttr { name: &'a [u8] },
+    Flush {
+        fh: u64,
+        lock_owner: u64,
+    },
+    FSync {
+        fh: u64,
+        datasync: bool,
+    },
+    SetXAttr {
+        name: &'a [u8],
+        value: &'a [u8],
+        flags: u32,
+        acl_kill_sgid: bool,
+    },
+    GetXAttr {
+        name: &'a [u8],
+        size: u32,
+    },
+    ListXAttr {
+        size: u32,
+    },
+    RemoveXAttr {
+        name: &'a [u8],
+    },
     OpenDir(OpenHow),
-    ReadDir { fh: u64, offset: u64, size: u32 },
-    ReadDirPlus { fh: u64, offset: u64, size: u32 },
+    ReadDir {
+        fh: u64,
+        offset: u64,
+        size: u32,
+    },
+    ReadDirPlus {
+        fh: u64,
+        offset: u64,
+        size: u32,
+    },
     ReleaseDir(Release),
-    FSyncDir { fh: u64, datasync: bool },
-    Access { mask: u32 },
+    FSyncDir {
+        fh: u64,
+        datasync: bool,
+    },
+    Access {
+        mask: u32,
+    },
     GetLk(LockRequest),
     SetLk(LockRequest),
     SetLkWait(LockRequest),
-    FAllocate { fh: u64, offset: u64, length: u64, mode: u32 },
-    LSeek { fh: u64, offset: u64, whence: u32 },
-    CopyFileRange { range: CopyRange, wide_reply: bool },
+    FAllocate {
+        fh: u64,
+        offset: u64,
+        length: u64,
+        mode: u32,
+    },
+    LSeek {
+        fh: u64,
+        offset: u64,
+        whence: u32,
+    },
+    CopyFileRange {
+        range: CopyRange,
+        wide_reply: bool,
+    },
     SyncFs,
-    Statx { fh: Option<u64>, flags: u32, mask: u32 },
+    Statx {
+        fh: Option<u64>,
+        flags: u32,
+        mask: u32,
+    },
     NotifyReply,
     /// Anything this crate does not serve; answered with ENOSYS.
-    Unsupported { opcode: u32 },
+    Unsupported {
+        opcode: u32,
+    },
 }
 
 /// Inode and lookup counts of one BATCH_FORGET.
@@ -330,17 +425,12 @@ fn operation<'a>(
         opcode::GETLK => Op::GetLk(lock(c)?),
         opcode::SETLK => Op::SetLk(lock(c)?),
         opcode::SETLKW => Op::SetLkWait(lock(c)?),
-        opcode::FALLOCATE => Op::FAllocate {
-            fh: c.u64()?,
-            offset: c.u64()?,
-            length: c.u64()?,
-            mode: c.u32()?,
-        },
+        opcode::FALLOCATE => {
+            Op::FAllocate { fh: c.u64()?, offset: c.u64()?, length: c.u64()?, mode: c.u32()? }
+        }
         opcode::LSEEK => Op::LSeek { fh: c.u64()?, offset: c.u64()?, whence: c.u32()? },
         opcode::COPY_FILE_RANGE => Op::CopyFileRange { range: copy_range(c)?, wide_reply: false },
-        opcode::COPY_FILE_RANGE_64 => {
-            Op::CopyFileRange { range: copy_range(c)?, wide_reply: true }
-        }
+        opcode::COPY_FILE_RANGE_64 => Op::CopyFileRange { range: copy_range(c)?, wide_reply: true },
         opcode::SYNCFS => Op::SyncFs,
         opcode::STATX => {
             let has_fh = c.u32()? & 1 != 0;

@@ -109,8 +109,9 @@ pub(crate) fn looked_up(listing: &[u8]) -> impl Iterator<Item = u64> {
 /// The kernel answers EIO for the whole listing when a name is empty, too long or holds "/" or
 /// NUL. Leaving such a name out keeps the rest of the directory reachable.
 fn name_is_sound(name: &[u8]) -> bool {
-    let sound =
-        !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.iter().any(|b| matches!(b, 0 | b'/'));
+    let sound = !name.is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && !name.iter().any(|b| matches!(b, 0 | b'/'));
     if !sound {
         tracing::warn!(name = %name.escape_ascii(), "left a name out of a listing: not a legal name");
     }

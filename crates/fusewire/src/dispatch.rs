@@ -17,6 +17,10 @@ use crate::{
 const SLICES_MAX: usize = 1023;
 
 /// What to write back.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for one request on the stack; boxing would allocate on every getattr"
+)]
 pub(crate) enum Outcome {
     /// The kernel expects no answer.
     Silent,
@@ -226,7 +230,8 @@ fn payload(device: &Device, unique: u64, data: &Data) -> Delivery {
 }
 
 fn take_back<F: Filesystem>(fs: &F, header: &Header<'_>, owed: Owed, listing: &[u8]) {
-    let req = &Request { unique: 0, uid: header.uid, gid: header.gid, pid: header.pid, groups: &[] };
+    let req =
+        &Request { unique: 0, uid: header.uid, gid: header.gid, pid: header.pid, groups: &[] };
     let closed = |fh, flags| Release { fh, flags, ..Release::default() };
     let result = match owed {
         Owed::Nothing => Ok(()),

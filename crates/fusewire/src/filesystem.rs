@@ -33,7 +33,9 @@ impl Request<'_> {
     /// Supplementary groups the kernel attached to a creating request: at most the parent
     /// directory's group when the caller is a member (needs `CREATE_SUPP_GROUP`).
     pub fn supplementary_groups(&self) -> impl Iterator<Item = u32> {
-        self.groups.chunks_exact(4).filter_map(|raw| raw.first_chunk().copied().map(u32::from_ne_bytes))
+        self.groups
+            .chunks_exact(4)
+            .filter_map(|raw| raw.first_chunk().copied().map(u32::from_ne_bytes))
     }
 }
 
@@ -318,13 +320,7 @@ pub trait Filesystem: Send + Sync + 'static {
     }
 
     /// Gives an inode another name.
-    fn link(
-        &self,
-        req: &Request<'_>,
-        ino: u64,
-        newparent: u64,
-        newname: &[u8],
-    ) -> FsResult<Entry> {
+    fn link(&self, req: &Request<'_>, ino: u64, newparent: u64, newname: &[u8]) -> FsResult<Entry> {
         Err(Errno::ENOSYS)
     }
 

@@ -108,6 +108,24 @@ impl Unmounter {
         if self.is_mounted()? { detach(&self.mountpoint, true) } else { Ok(()) }
     }
 
+    /// Fails every request in flight and all later ones, then takes the mount out of the tree:
+    /// for files still open when there is no time to wait. Needs root.
+    ///
+    /// # Errors
+    ///
+    /// As `umount2(2)`.
+    pub fn unmount_force(&self) -> io::Result<()> {
+        if !self.is_mounted()? {
+            return Ok(());
+        }
+        // Answers EBUSY for open files, but the requests have been failed by then.
+        match rustix::mount::unmount(&self.mountpoint, UnmountFlags::FORCE) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::BUSY) => self.unmount_lazy(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Whether our mount, and not another, is on top at the mountpoint.
     pub fn is_mounted(&self) -> io::Result<bool> {
         let Some(ours) = &self.device else { return Ok(true) };
@@ -210,6 +228,7 @@ impl Mount {
         }
     }
 
+    /// The way to unmount from another thread.
     pub fn unmounter(&self) -> Unmounter {
         self.unmounter.clone()
     }

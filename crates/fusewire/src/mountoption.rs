@@ -153,10 +153,7 @@ mod tests {
             kernel.data,
             "fd=5,rootmode=40000,user_id=0,group_id=0,context=x,default_permissions,allow_other"
         );
-        assert_eq!(
-            kernel.flags,
-            MountFlags::NODEV | MountFlags::NOATIME | MountFlags::RDONLY
-        );
+        assert_eq!(kernel.flags, MountFlags::NODEV | MountFlags::NOATIME | MountFlags::RDONLY);
         assert_eq!(
             options.fusermount(),
             "fsname=redis://a\\,b,subtype=ringfs,ro,default_permissions,allow_other,\

@@ -92,7 +92,8 @@ impl<F: Filesystem> Shared<F> {
             tracing::debug!(%error, "cannot clone the channel, sharing the first one");
             Arc::clone(&self.root)
         });
-        let dialect = self.agreed.get().ok_or(HandshakeError::NoInit).map_err(io::Error::other)?.dialect();
+        let dialect =
+            self.agreed.get().ok_or(HandshakeError::NoInit).map_err(io::Error::other)?.dialect();
         Worker::new(Arc::clone(self), device, dialect).serve(permanent)
     }
 
@@ -116,7 +117,8 @@ impl<F: Filesystem> Shared<F> {
                 Received::Unmounted => return Err(io::Error::other(HandshakeError::Unmounted)),
             };
             let parsed = parse(buffer.slice(0..len), crate::decode::Dialect::default());
-            let Ok((header, Operation::Init { major, minor, max_readahead, flags })) = parsed else {
+            let Ok((header, Operation::Init { major, minor, max_readahead, flags })) = parsed
+            else {
                 return Err(io::Error::other(HandshakeError::NoInit));
             };
             if major > MAJOR {
@@ -147,8 +149,10 @@ impl<F: Filesystem> Shared<F> {
 /// A file system and the mount it serves.
 pub struct Session<F: Filesystem> {
     shared: Arc<Shared<F>>,
-    /// Serialises `handshake` and `run`.
+    /// Held while `run` runs.
     running: Mutex<()>,
+    /// Held while INIT is awaited.
+    shaking: Mutex<()>,
 }
 
 impl<F: Filesystem> Session<F> {
@@ -167,21 +171,18 @@ impl<F: Filesystem> Session<F> {
             crew: Mutex::default(),
             crew_changed: Condvar::new(),
         };
-        Self { shared: Arc::new(shared), running: Mutex::new(()) }
+        Self { shared: Arc::new(shared), running: Mutex::new(()), shaking: Mutex::new(()) }
     }
 
     /// Waits for the kernel's INIT and answers it; when this returns, the mount is usable as
-    /// soon as [`run`](Self::run) is called. Optional: `run` does it otherwise.
+    /// soon as [`run`](Self::run) is called. Optional: `run` does it otherwise. Later calls
+    /// answer at once what was agreed on.
     ///
     /// # Errors
     ///
     /// [`HandshakeError`] inside, or an error of the device.
     pub fn handshake(&self) -> io::Result<Capabilities> {
-        let _running = self.running.lock();
-        self.shake()
-    }
-
-    fn shake(&self) -> io::Result<Capabilities> {
+        let _shaking = self.shaking.lock();
         match self.shared.agreed.get() {
             Some(agreed) => Ok(agreed.clone()),
             None => self.shared.handshake(),
@@ -197,7 +198,8 @@ impl<F: Filesystem> Session<F> {
     pub fn run(&self) -> io::Result<()> {
         let _running = self.running.lock();
         let shared = &self.shared;
-        let result = self.shake().and_then(|_| shared.serve(Ok(Arc::clone(&shared.root)), true));
+        let result =
+            self.handshake().and_then(|_| shared.serve(Ok(Arc::clone(&shared.root)), true));
         if result.is_err() {
             // Other workers end only when the mount does.
             shared.mount.unmount_lazy()?;
@@ -249,7 +251,8 @@ impl<F: Filesystem> Session<F> {
     }
 }
 
-/// A session served in the background, unmounted when dropped.
+/// A session served in the background. Dropping it unmounts, by force if files are open;
+/// [`stop`](Self::stop) is the orderly way.
 pub struct Running<F: Filesystem> {
     session: Arc<Session<F>>,
     thread: Option<thread::JoinHandle<io::Result<()>>>,
@@ -261,25 +264,47 @@ impl<F: Filesystem> Running<F> {
         &self.session
     }
 
-    /// Unmounts (lazily where busy) and waits until everything is answered.
+    /// Unmounts, lazily where busy, and waits until the last open file is closed and everything
+    /// is answered.
     ///
     /// # Errors
     ///
     /// Unmounting failed, or the session had.
     pub fn stop(mut self) -> io::Result<()> {
-        self.end()
+        self.session.shared.mount.unmount_or_detach()?;
+        self.join()
     }
 
-    fn end(&mut self) -> io::Result<()> {
+    fn join(&mut self) -> io::Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        self.session.shared.mount.unmount_or_detach()?;
         thread.join().map_err(|_| io::Error::other("the session's thread panicked"))?
     }
 }
 
 impl<F: Filesystem> Drop for Running<F> {
     fn drop(&mut self) {
-        if let Err(error) = self.end() {
+        if self.thread.is_none() {
+            return;
+        }
+        // Unlike `stop` this must not wait for files that are still open: they may belong to
+        // the very thread that drops us.
+        let mount = &self.session.shared.mount;
+        let unmounted = match mount.unmount() {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                let forced = self.session.unmounter().unmount_force();
+                if let Err(error) = forced {
+                    // Without root: out of the tree, and served until the files are closed.
+                    tracing::warn!(%error, "cannot force an unmount, detaching the mount instead");
+                    if let Err(error) = mount.unmount_lazy() {
+                        tracing::error!(%error, "detaching a FUSE mount failed");
+                    }
+                    return;
+                }
+                Ok(())
+            }
+            result => result,
+        };
+        if let Err(error) = unmounted.and_then(|()| self.join()) {
             tracing::error!(%error, "ending a FUSE session failed");
         }
     }

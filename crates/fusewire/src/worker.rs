@@ -96,19 +96,19 @@ impl<F: Filesystem> Worker<F> {
     fn call(&mut self, header: &Header<'_>, operation: Operation<'_>) {
         let fs = &self.shared.fs;
         let scratch = &mut self.scratch;
-        let answer =
-            match catch_unwind(AssertUnwindSafe(|| call(fs, header, operation, &mut *scratch))) {
-                Ok(answer) => answer,
-                Err(panic) => {
-                    log_panic(header.opcode, &*panic);
-                    // FORGET is never answered; the kernel would refuse it.
-                    if matches!(header.opcode, crate::opcode::FORGET | crate::opcode::BATCH_FORGET)
-                    {
-                        return;
-                    }
-                    Err(Errno::EIO)
+        let answer = match catch_unwind(AssertUnwindSafe(|| {
+            call(fs, header, operation, &mut *scratch)
+        })) {
+            Ok(answer) => answer,
+            Err(panic) => {
+                log_panic(header.opcode, &*panic);
+                // FORGET is never answered; the kernel would refuse it.
+                if matches!(header.opcode, crate::opcode::FORGET | crate::opcode::BATCH_FORGET) {
+                    return;
                 }
-            };
+                Err(Errno::EIO)
+            }
+        };
         let device = &self.device;
         let delivered =
             catch_unwind(AssertUnwindSafe(|| deliver(fs, device, header, answer, scratch)));
@@ -123,8 +123,7 @@ impl<F: Filesystem> Worker<F> {
         let reply = self.shared.waits.begin(unique, &self.device);
         let fs = &self.shared.fs;
         // On a panic the reply is dropped inside and answers EIO.
-        let called =
-            catch_unwind(AssertUnwindSafe(|| fs.setlkw(&req, header.nodeid, lock, reply)));
+        let called = catch_unwind(AssertUnwindSafe(|| fs.setlkw(&req, header.nodeid, lock, reply)));
         if let Err(panic) = called {
             log_panic(header.opcode, &*panic);
         }

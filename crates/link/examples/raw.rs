@@ -2,19 +2,27 @@
 //!
 //! `cargo run --release -p ringfs-link --example raw` starts a redis-server of its own. Each line gives
 //! wall microseconds and microseconds of client CPU per command, and GB/s for payloads. The rounds
-//! alternate between the two clients and the best of each is shown, because the machine is shared.
+//! are short, alternate between the two clients, and the best of each is shown, because the machine
+//! is shared.
 
 use ringfs_link::{Cmd, Conn, Script};
 use ringfs_testkit::{RedisServer, ServerOptions};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 100;
 
 #[derive(Clone, Copy)]
 struct Cost {
     wall: Duration,
     cpu: Duration,
+}
+
+impl Cost {
+    fn keep_best(&mut self, other: Cost) {
+        self.wall = self.wall.min(other.wall);
+        self.cpu = self.cpu.min(other.cpu);
+    }
 }
 
 fn cpu_of_this_thread() -> Duration {
@@ -33,11 +41,8 @@ fn measure(count: u32, call: &mut dyn FnMut()) -> Cost {
 fn compare(what: &str, bytes: usize, count: u32, ours: &mut dyn FnMut(), theirs: &mut dyn FnMut()) {
     let mut best = [Cost { wall: Duration::MAX, cpu: Duration::MAX }; 2];
     for _ in 0..ROUNDS {
-        for (best, call) in best.iter_mut().zip([&mut *ours, &mut *theirs]) {
-            let cost = measure(count, call);
-            best.wall = best.wall.min(cost.wall);
-            best.cpu = best.cpu.min(cost.cpu);
-        }
+        best[0].keep_best(measure(count, ours));
+        best[1].keep_best(measure(count, theirs));
     }
     for (name, cost) in ["ringfs-link", "redis crate"].iter().zip(best) {
         let us = |time: Duration| time.as_secs_f64() * 1e6;
@@ -70,7 +75,7 @@ fn run(ours: &mut Conn, theirs: &mut redis::Connection) {
     compare(
         "PING",
         0,
-        20_000,
+        400,
         &mut || drop(black_box(ours.call(&Cmd::new("PING")).expect("PING"))),
         &mut || drop(black_box(redis::cmd("PING").query::<redis::Value>(theirs).expect("PING"))),
     );
@@ -83,7 +88,7 @@ fn run(ours: &mut Conn, theirs: &mut redis::Connection) {
     compare(
         "EVALSHA",
         0,
-        20_000,
+        400,
         &mut || drop(black_box(ours.eval(&script, &[b"h"], &[b"field", &value]).expect("EVALSHA"))),
         &mut || {
             let mut cmd = redis::cmd("EVALSHA");
@@ -94,7 +99,7 @@ fn run(ours: &mut Conn, theirs: &mut redis::Connection) {
     for kib in [256, 1020] {
         let value = vec![5; kib << 10];
         let mut buf = vec![0; kib << 10];
-        let count = if kib < 1000 { 1000 } else { 300 };
+        let count = if kib < 1000 { 30 } else { 10 };
         compare(
             &format!("SET {kib} KiB"),
             value.len(),

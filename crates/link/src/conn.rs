@@ -22,9 +22,6 @@ mod handshake;
 
 pub use handshake::{ServerKind, ServerVersion};
 
-/// Room behind a caller's buffer, so that the line break comes with the same system call.
-const SPILL_BYTES: usize = 256;
-
 /// How long we wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -157,7 +154,8 @@ impl Conn {
     }
 
     /// Like [`Self::recv`] for a string (or nil: `None`) that is received straight into `buf`.
-    /// Returns its length; a string longer than `buf` is a protocol error.
+    /// Returns its length; a string longer than `buf` is a protocol error. Over TCP this costs
+    /// more CPU than [`Self::recv`], see docs/decisions/0002-own-redis-codec.md.
     pub fn recv_into(
         &mut self,
         buf: &mut [u8],
@@ -185,16 +183,11 @@ impl Conn {
             return Err(self.too_long(length, buf.len()));
         }
         let mut have = self.decoder.take(&mut buf[..length]);
-        let mut spill = [0; SPILL_BYTES];
         while have < length {
             let wait = self.transport.wait_for(deadline);
-            match self.transport.recv_two(&mut buf[have..length], &mut spill, wait) {
+            match self.transport.recv_slice(&mut buf[have..length], wait) {
                 Ok(0) => return Err(self.read_failed(&io::ErrorKind::UnexpectedEof.into())),
-                Ok(count) => {
-                    let direct = count.min(length - have);
-                    have += direct;
-                    self.decoder.append(&spill[..count - direct]);
-                }
+                Ok(count) => have += count,
                 Err(e) => self.await_more(&e, deadline)?,
             }
         }

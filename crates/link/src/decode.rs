@@ -169,11 +169,6 @@ impl Decoder {
         have
     }
 
-    /// Appends bytes that were read elsewhere.
-    pub(crate) fn append(&mut self, bytes: &[u8]) {
-        self.target().extend_from_slice(bytes);
-    }
-
     /// The line break after a string that was read elsewhere; `false` if it has not arrived.
     pub(crate) fn take_line_break(&mut self) -> Result<bool, Violation> {
         match &self.buf[self.pos..] {

@@ -12,10 +12,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType, connect, recv, recvmsg, send, sendmsg, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType, connect, recv, send, sendmsg, socket_with, sockopt,
 };
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -240,19 +240,15 @@ impl Transport {
         }
     }
 
-    /// Receives into `buf` and, once that is full, into `spill`; returns the sum.
-    pub(crate) fn recv_two(
-        &mut self,
-        buf: &mut [u8],
-        spill: &mut [u8],
-        wait: Wait,
-    ) -> io::Result<usize> {
+    /// Receives into `buf`, all of which is known to be coming, so a call that may wait waits for
+    /// all of it.
+    pub(crate) fn recv_slice(&mut self, buf: &mut [u8], wait: Wait) -> io::Result<usize> {
         let (fd, flags) = (self.fd.as_fd(), wait.recv_flags());
         if let Some(tls) = &mut self.tls {
             return retry(|| tls.recv_slice(fd, buf, flags));
         }
-        let mut parts = [IoSliceMut::new(buf), IoSliceMut::new(spill)];
-        retry(|| Ok(recvmsg(fd, &mut parts, &mut RecvAncillaryBuffer::default(), flags)?.bytes))
+        let flags = if wait == Wait::Yes { flags | RecvFlags::WAITALL } else { flags };
+        retry(|| Ok(recv(fd, &mut *buf, flags).map(|(count, _)| count)?))
     }
 
     /// An idle connection is usable if nothing has arrived on it, not even its end.

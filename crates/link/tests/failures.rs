@@ -20,7 +20,7 @@ fn ping() -> Cmd<'static> {
 }
 
 fn open(url: &str) -> Result<Conn, LinkError> {
-    Conn::open(&Endpoint::parse(url).unwrap(), &SHORT)
+    Conn::open(&Endpoint::parse(url).expect("a good URL"), &SHORT)
 }
 
 /// Repeats until the pool gives a connection that answers.

@@ -91,11 +91,12 @@ fn a_missing_client_certificate_and_missing_files_are_named() {
 fn plain_and_tls_do_not_mix() {
     let plain = RedisServer::start_default();
     let tls = start(CertKind::Good, false);
-    let e = Conn::open(&plain.endpoint().with_tls(tls.tls_files().unwrap()), &PATIENT).unwrap_err();
+    // Each server waits for the rest of what it takes for a greeting.
+    let short = Timeouts { connect: Duration::from_millis(200), ..PATIENT };
+    let as_tls = plain.endpoint().with_tls(tls.tls_files().unwrap());
+    let e = Conn::open(&as_tls, &short).unwrap_err();
     assert!(e.not_sent(), "{e:?}");
     let url = format!("redis://{}:{}", tls.address().0, tls.address().1);
-    // A TLS server waits for the rest of what it takes for a greeting.
-    let short = Timeouts { connect: Duration::from_millis(200), ..PATIENT };
     assert!(Conn::open(&Endpoint::parse(&url).unwrap(), &short).is_err());
 }
 

@@ -11,9 +11,11 @@
 //! 2. free chains first: copies dropped in step 1 that can come back (only when R shrinks, or
 //!    zones changed);
 //! 3. direct fills of holes, then direct hand-overs from the overfull, at cost 1 each;
-//! 4. a search over chains for whatever is left.
+//! 4. a search over chains for whatever is left. A quota that was rounded may still be rounded
+//!    the other way here, if that makes the chain shorter.
 
 use crate::assignment::{Assignment, EMPTY};
+use crate::chains::{Link, cheapest_chain};
 use crate::hash::score;
 use crate::member::{MEMBERS_MAX, Member};
 use crate::primaries::elect;
@@ -21,6 +23,7 @@ use crate::quota::{NO_ZONE, Quotas};
 use crate::table::{ARCS_MAX, ArcIndex, Table};
 use ringfs_base::limits::REPLICAS_MAX;
 use ringfs_base::{Epoch, NodeName};
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use thiserror::Error;
 
@@ -80,6 +83,7 @@ pub fn plan(
     };
     planner.start_from_before();
     planner.take_back();
+    planner.round_towards_holders();
     planner.fill_holes();
     planner.hand_over();
     planner.search_chains();
@@ -189,7 +193,9 @@ impl Planner {
             while let Some(droppable) = self.violators(&row, width) {
                 let worst = droppable.into_iter().max_by_key(|place| {
                     let m = row[*place];
-                    (surplus[usize::from(m)], self.score(arc, m))
+                    // A primary that stays primary keeps its readers.
+                    let follower = self.rows.before(arc)[0] != m;
+                    (follower, surplus[usize::from(m)], self.score(arc, m))
                 });
                 let Some(place) = worst else { break };
                 surplus[usize::from(row.swap_remove(place))] -= 1;
@@ -266,18 +272,38 @@ impl Planner {
         }
     }
 
+    /// Still free: who has one row too many, and could have been rounded up, swaps its rounding
+    /// with one who lacks a row and could have been rounded down.
+    fn round_towards_holders(&mut self) {
+        for m in 0..self.members() {
+            if self.eligible(m) && self.rows.lacks(m) == -1 {
+                let givers = self.rows.quotas.could_be_rounded_down_for(m);
+                if let Some(giver) = givers.into_iter().find(|g| self.rows.lacks(*g) > 0) {
+                    self.rows.quotas.swap_rounding(giver, m);
+                }
+            }
+        }
+    }
+
     /// Step 3a: each hole goes to who still lacks the largest part of its quota.
     fn fill_holes(&mut self) {
         let mut lacking: Vec<u16> =
             (0..self.members()).filter(|m| self.rows.lacks(*m) > 0).collect();
         for arc in self.rows.holes() {
-            let best =
-                lacking.iter().copied().filter(|m| self.rows.may_replace(arc, EMPTY, *m)).max_by(
-                    |a, b| {
-                        self.compare_need(*a, *b)
-                            .then_with(|| self.score(arc, *a).cmp(&self.score(arc, *b)))
-                    },
-                );
+            let mut best: Option<(u16, u64)> = None;
+            for m in lacking.iter().copied() {
+                let order = best.map_or(Ordering::Greater, |(b, _)| self.compare_need(m, b));
+                if order == Ordering::Less {
+                    continue;
+                }
+                // Among equals the arc's own order decides, so that partners mix.
+                let score = self.score(arc, m);
+                let better = order == Ordering::Greater || best.is_some_and(|(_, s)| score > s);
+                if better && self.rows.may_replace(arc, EMPTY, m) {
+                    best = Some((m, score));
+                }
+            }
+            let best = best.map(|(m, _)| m);
             if let Some(m) = best {
                 self.rows.replace(arc, EMPTY, m);
                 if self.rows.lacks(m) <= 0 {
@@ -315,7 +341,7 @@ impl Planner {
     }
 
     /// Compares which part of its quota each still lacks.
-    fn compare_need(&self, a: u16, b: u16) -> std::cmp::Ordering {
+    fn compare_need(&self, a: u16, b: u16) -> Ordering {
         let quota = |m: u16| i64::from(self.rows.quotas.of_member[usize::from(m)]);
         (self.rows.lacks(a) * quota(b)).cmp(&(self.rows.lacks(b) * quota(a)))
     }
@@ -324,51 +350,15 @@ impl Planner {
     fn search_chains(&mut self) {
         for from in (0..self.members()).chain([EMPTY]) {
             while self.has_surplus(from) {
-                match self.cheapest_chain(from) {
-                    Some((came, end)) => self.apply(&came, from, end),
-                    None => break,
+                let Some(chain) = cheapest_chain(&self.rows, from) else { break };
+                for link in chain {
+                    match link {
+                        Link::Replace { arc, old, new } => self.rows.replace(arc, old, new),
+                        Link::Round { up, down } => self.rows.quotas.swap_rounding(down, up),
+                    }
                 }
             }
         }
-    }
-
-    /// Label-correcting search from an overfull server (or from the holes) to one that lacks
-    /// rows. Costs are -1, 0 and 1; a chain of cost 1 is taken at once, because cheaper ones
-    /// were taken in step 2.
-    fn cheapest_chain(&self, from: u16) -> Option<(Vec<Option<Step>>, u16)> {
-        const UNSEEN: i32 = i32::MAX;
-        let mut cost = vec![UNSEEN; self.points.len()];
-        let mut came: Vec<Option<Step>> = vec![None; self.points.len()];
-        let mut queue = VecDeque::from([from]);
-        while let Some(old) = queue.pop_front() {
-            let so_far = if old == from { 0 } else { cost[usize::from(old)] };
-            for arc in self.arcs_with(old) {
-                let given_back = i32::from(old != EMPTY && !self.rows.had(arc, old));
-                for new in 0..self.members() {
-                    let at_least = so_far - given_back;
-                    if new == from || cost[usize::from(new)] <= at_least || !self.eligible(new) {
-                        continue;
-                    }
-                    let total = at_least + i32::from(!self.rows.had(arc, new));
-                    if cost[usize::from(new)] <= total
-                        || !self.rows.may_replace(arc, old, new)
-                        || chain_uses(&came, old, from, arc)
-                        || chain_visits(&came, old, from, new)
-                    {
-                        continue;
-                    }
-                    cost[usize::from(new)] = total;
-                    came[usize::from(new)] = Some(Step { old, arc });
-                    if total <= 1 && self.rows.lacks(new) > 0 {
-                        return Some((came, new));
-                    }
-                    queue.push_back(new);
-                }
-            }
-        }
-        let ends = (0..self.members()).filter(|m| self.rows.lacks(*m) > 0);
-        let end = ends.min_by_key(|m| cost[usize::from(*m)])?;
-        (cost[usize::from(end)] != UNSEEN).then_some((came, end))
     }
 
     /// A row is never left short: if no chain was found, anybody distinct fills the hole, in
@@ -441,11 +431,6 @@ impl Planner {
 /// the same row would have been checked against a row that the first one changes.
 fn chain_uses(came: &[Option<Step>], at: u16, from: u16, arc: u32) -> bool {
     chain(came, at, from).any(|step| step.arc == arc)
-}
-
-/// Whether the chain that ends in `at` passes through `member`.
-fn chain_visits(came: &[Option<Step>], at: u16, from: u16, member: u16) -> bool {
-    at == member || chain(came, at, from).any(|step| step.old == member)
 }
 
 fn chain(came: &[Option<Step>], mut at: u16, from: u16) -> impl Iterator<Item = Step> + '_ {

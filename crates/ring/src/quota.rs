@@ -13,6 +13,9 @@ use crate::member::Member;
 /// Whoever is no part of any row, because its weight is 0.
 pub(crate) const NO_ZONE: u16 = u16::MAX;
 
+/// Bisection leaves errors near 1e-10; a fraction below this is none.
+const NOISE: f64 = 1e-6;
+
 /// What every server and zone is due.
 #[derive(Debug)]
 pub(crate) struct Quotas {
@@ -27,9 +30,48 @@ pub(crate) struct Quotas {
     pub zone_high: Vec<u8>,
     /// Rows each member is due; 0 for weight 0.
     pub of_member: Vec<u32>,
+    /// What each member is due, rounded down; with a fraction, `of_member` may be one more.
+    rounded_down: Vec<u32>,
+    has_fraction: Vec<bool>,
+    /// The members of each zone.
+    pub zones: Vec<Vec<u16>>,
 }
 
 impl Quotas {
+    /// Whether one more row would still be this member's due, rounded up.
+    fn can_round_up(&self, member: u16) -> bool {
+        let m = usize::from(member);
+        self.has_fraction[m] && self.of_member[m] == self.rounded_down[m]
+    }
+
+    /// Whether one row less would still be this member's due, rounded down.
+    fn can_round_down(&self, member: u16) -> bool {
+        let m = usize::from(member);
+        self.has_fraction[m] && self.of_member[m] > self.rounded_down[m]
+    }
+
+    /// Whether `down` may be rounded down for `up` to be rounded up. Only within a zone, or
+    /// between two servers that are zones of their own: else a zone's sum would change, by
+    /// which its members' dues are computed, and planning again would move rows.
+    fn can_swap_rounding(&self, down: u16, up: u16) -> bool {
+        let (a, b) = (self.zone_of[usize::from(down)], self.zone_of[usize::from(up)]);
+        let alone = |zone: u16| self.zones.get(usize::from(zone)).is_some_and(|z| z.len() == 1);
+        self.can_round_down(down) && self.can_round_up(up) && (a == b || alone(a) && alone(b))
+    }
+
+    /// Whose quota could be rounded down so that `up`'s is rounded up.
+    pub(crate) fn could_be_rounded_down_for(&self, up: u16) -> Vec<u16> {
+        let members = 0..self.of_member.len() as u16;
+        members.filter(|down| self.can_swap_rounding(*down, up)).collect()
+    }
+
+    /// Rounds one member down and another up instead.
+    pub(crate) fn swap_rounding(&mut self, down: u16, up: u16) {
+        debug_assert!(self.can_swap_rounding(down, up));
+        self.of_member[usize::from(down)] -= 1;
+        self.of_member[usize::from(up)] += 1;
+    }
+
     /// `held` says how many rows each member has now.
     pub(crate) fn new(members: &[Member], held: &[u32], arcs: u32, replicas: u8) -> Quotas {
         let (zone_of, zones) = zones(members);
@@ -54,15 +96,31 @@ impl Quotas {
         let zone_quota = round_to_sum(&zone_due, &zone_held, total);
 
         let mut of_member = vec![0; members.len()];
-        for (zone, quota) in zones.iter().zip(zone_quota) {
+        let mut rounded_down = vec![0; members.len()];
+        let mut has_fraction = vec![false; members.len()];
+        for ((zone, quota), zone_due) in zones.iter().zip(zone_quota).zip(zone_due) {
             let level = find_level(quota as f64, cap, |l| due(l, zone));
             let due: Vec<f64> = zone.iter().map(|m| (level * weight[*m]).min(cap)).collect();
             let held: Vec<u64> = zone.iter().map(|m| u64::from(held[*m])).collect();
-            for (member, quota) in zone.iter().zip(round_to_sum(&due, &held, quota)) {
+            let rounded = round_to_sum(&due, &held, quota);
+            for (member, (due, quota)) in zone.iter().zip(due.iter().zip(rounded)) {
                 of_member[*member] = quota as u32;
+                // The rounding of a zone of one server was that of the zone.
+                let due = if zone.len() == 1 { zone_due } else { *due };
+                rounded_down[*member] = (due + NOISE).floor() as u32;
+                has_fraction[*member] = due - f64::from(rounded_down[*member]) > NOISE;
             }
         }
-        Quotas { width, zone_of, zone_low, zone_high, of_member }
+        Quotas {
+            width,
+            zone_of,
+            zone_low,
+            zone_high,
+            of_member,
+            rounded_down,
+            has_fraction,
+            zones: zones.iter().map(|z| z.iter().map(|m| *m as u16).collect()).collect(),
+        }
     }
 }
 
@@ -117,8 +175,6 @@ fn find_level(total: f64, cap: f64, sum: impl Fn(f64) -> f64) -> f64 {
 /// Whole numbers next to `due` with the given sum. Who holds more than its part rounded down is
 /// rounded up first, then who has the largest fraction, then who comes first.
 fn round_to_sum(due: &[f64], held: &[u64], total: u64) -> Vec<u64> {
-    /// Bisection leaves errors near 1e-10; a fraction below this is none.
-    const NOISE: f64 = 1e-6;
     let mut out: Vec<u64> = due.iter().map(|d| (d + NOISE).floor() as u64).collect();
     let sum: u64 = out.iter().sum();
     let missing = total.saturating_sub(sum) as usize;

@@ -5,7 +5,7 @@
 //! Lookup time is measured from a key of 12 bytes (a block's) to its servers, SHA-1 included.
 
 use crate::alternates::{Placement, Scheme};
-use crate::member::Member;
+use crate::member::{MEMBERS_MAX, Member};
 use crate::optimiser::PlanError;
 use ringfs_base::{BlockId, NodeName, SliceId};
 use std::collections::HashMap;
@@ -90,7 +90,7 @@ impl Scenario {
         }
     }
 
-    /// Runs it.
+    /// Runs it. Fails as [`crate::plan`] does, on the start or on a change that leaves nobody.
     pub fn run(&self) -> Result<Report, PlanError> {
         let schemes =
             self.schemes.iter().map(|s| self.run_one(*s)).collect::<Result<Vec<_>, _>>()?;
@@ -104,12 +104,14 @@ impl Scenario {
     }
 
     fn run_one(&self, scheme: Scheme) -> Result<SchemeReport, PlanError> {
+        placeable(&self.members)?;
         let start = scheme.build(&self.members, self.replicas, self.arcs)?;
         let before = self.place(start.as_ref());
         let ideal = ideal_shares(&self.members, self.replicas);
         let mut changes = Vec::new();
         for change in &self.changes {
             let members = change.apply(&self.members);
+            placeable(&members)?;
             let after = self.place(start.changed(&members)?.as_ref());
             let moved = after.moved_since(&before);
             let optimum = growth(&ideal, &ideal_shares(&members, self.replicas));
@@ -174,6 +176,17 @@ impl Scenario {
         }
         best
     }
+}
+
+/// Refuses for every scheme what the table refuses.
+fn placeable(members: &[Member]) -> Result<(), PlanError> {
+    if members.iter().all(|m| m.weight == 0) {
+        return Err(PlanError::Nobody);
+    }
+    if members.len() > MEMBERS_MAX {
+        return Err(PlanError::TooManyMembers(members.len()));
+    }
+    Ok(())
 }
 
 #[derive(Default)]

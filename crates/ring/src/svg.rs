@@ -20,6 +20,7 @@ const PRIMARY_BAND: f64 = 56.0;
 const COPY_BAND: f64 = 22.0;
 const GAP: f64 = 4.0;
 const LEGEND_ROWS: usize = 24;
+const LEGEND_LINE: f64 = 25.0;
 const LEGEND_X: f64 = 700.0;
 const LEGEND_COLUMN: f64 = 330.0;
 
@@ -123,14 +124,17 @@ fn centre(out: &mut String, table: &Table, shown: u32) {
 fn legend(out: &mut String, table: &Table) {
     let nodes = table.shares().nodes;
     let largest = nodes.iter().map(|n| n.fraction).fold(f64::MIN_POSITIVE, f64::max);
+    // A short legend stands beside the middle of the ring.
+    let rows = nodes.len().min(LEGEND_ROWS);
+    let top = 56.0 + LEGEND_LINE * (LEGEND_ROWS - rows) as f64 / 2.0;
     for column in 0..nodes.len().min(LEGEND_MAX).div_ceil(LEGEND_ROWS) {
-        let x = LEGEND_X + LEGEND_COLUMN * column as f64;
+        let (x, head) = (LEGEND_X + LEGEND_COLUMN * column as f64, top - 22.0);
         put(
             out,
             format_args!(
-                "<g font-size=\"12\" fill=\"#6b7280\"><text x=\"{}\" y=\"34\">server</text>\
-                 <text x=\"{}\" y=\"34\" text-anchor=\"end\">copies</text>\
-                 <text x=\"{}\" y=\"34\" text-anchor=\"end\">primaries</text></g>\n",
+                "<g font-size=\"12\" fill=\"#6b7280\"><text x=\"{}\" y=\"{head}\">server</text>\
+                 <text x=\"{}\" y=\"{head}\" text-anchor=\"end\">copies</text>\
+                 <text x=\"{}\" y=\"{head}\" text-anchor=\"end\">primaries</text></g>\n",
                 x + 20.0,
                 x + 228.0,
                 x + 300.0
@@ -139,7 +143,7 @@ fn legend(out: &mut String, table: &Table) {
     }
     for (i, node) in nodes.iter().take(LEGEND_MAX).enumerate() {
         let x = LEGEND_X + LEGEND_COLUMN * (i / LEGEND_ROWS) as f64;
-        let y = 56.0 + 25.0 * (i % LEGEND_ROWS) as f64;
+        let y = top + LEGEND_LINE * (i % LEGEND_ROWS) as f64;
         let colour = colour(i, nodes.len());
         let mut label: String = node.name.as_str().chars().take(18).collect();
         if label.len() < node.name.as_str().len() {

@@ -29,6 +29,7 @@ pub(crate) fn remove(shared: &Shared, blocks: &[BlockId]) -> Removed {
     let view = shared.view();
     let placement = &view.placement;
     let mut removed = Removed::default();
+    shared.mender.forget(blocks);
     for blocks in blocks.chunks(REMOVE_BATCH) {
         let mut keys: Vec<(NodeIndex, Vec<Vec<u8>>)> = Vec::new();
         for block in blocks {

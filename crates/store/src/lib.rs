@@ -30,6 +30,7 @@ mod plan;
 mod read;
 mod read_many;
 mod repair;
+mod ring_placement;
 mod stats;
 mod tracker;
 mod write;
@@ -42,6 +43,7 @@ pub use node::Node;
 pub use placement::{NodeIndex, Placement, Rendezvous};
 pub use read_many::ReadReq;
 pub use repair::{Copy, CopyState, Depth, Repaired, Scope, Surplus};
+pub use ring_placement::RingPlacement;
 pub use stats::Stats;
 pub use write::Written;
 

@@ -86,6 +86,17 @@ impl Mender {
         }
     }
 
+    /// These blocks are being removed: a repair that is still queued must not bring them back. One
+    /// under way may; garbage collection finds that copy.
+    pub(crate) fn forget(&self, blocks: &[BlockId]) {
+        let mut queued = self.queued.lock();
+        if !queued.is_empty() {
+            for block in blocks {
+                queued.remove(block);
+            }
+        }
+    }
+
     /// A node is in doubt.
     pub(crate) fn wake(&self) {
         self.send(Task::Wake);
@@ -146,8 +157,10 @@ fn run(weak: &Weak<Shared>, receiver: &Receiver<Task>) {
         }
         match task {
             Some(Task::Repair(block)) => {
-                shared.mender.queued.lock().remove(&block);
-                mend(&shared, block);
+                // Not there any more: forgotten.
+                if shared.mender.queued.lock().remove(&block) {
+                    mend(&shared, block);
+                }
                 shared.mender.busy.fetch_sub(1, Ordering::SeqCst);
             }
             Some(Task::Owed(block)) => {
@@ -172,12 +185,15 @@ fn run(weak: &Weak<Shared>, receiver: &Receiver<Task>) {
         if !doubt && Instant::now() >= next_owed {
             for _ in 0..OWED_BATCH.min(owed.len()) {
                 let Some(block) = owed.pop_front() else { break };
-                if mend(&shared, block) {
+                let forgotten = !shared.mender.queued.lock().contains(&block);
+                if forgotten || mend(&shared, block) {
                     shared.mender.queued.lock().remove(&block);
                     shared.mender.busy.fetch_sub(1, Ordering::SeqCst);
                 } else {
                     owed.push_back(block);
                     next_owed = Instant::now() + OWED_RETRY;
+                    // The others will fare no better; each try moves whole blocks.
+                    break;
                 }
             }
         }

@@ -42,10 +42,14 @@ impl Vfs {
         for attempt in 0..RETRIES_MAX {
             let plan = self.plan(&node, offset, len, ahead)?;
             match self.execute(plan.parts, ahead > 0) {
-                // The blocks may have been replaced by a compaction or truncation elsewhere: look
-                // again where the data are now. Missing twice in the same place is damage.
+                // The blocks may have been replaced by a compaction or truncation meanwhile: look
+                // again where the data are now. The same twice is damage, or a dead server.
                 Err(VfsError::Data(cause))
-                    if matches!(*cause, StoreError::Missing { .. }) && attempt < 2 =>
+                    if attempt < 2
+                        && matches!(
+                            *cause,
+                            StoreError::Missing { .. } | StoreError::Unavailable { .. }
+                        ) =>
                 {
                     tracing::debug!(%ino, %cause, "reading again with fresh extents");
                     node.lock().content = Default::default();
@@ -61,11 +65,14 @@ impl Vfs {
     }
 
     fn plan(&self, node: &Node, offset: u64, len: u32, ahead: u64) -> Result<Plan, VfsError> {
+        // What raced with a change by another mount is right for this read and for no later one.
+        let mut fresh = true;
         for _ in 0..RETRIES_MAX {
-            let state = node.lock();
-            let Some(attr) = state.merged().filter(|_| state.content.version.is_some()) else {
+            let mut state = node.lock();
+            let current = state.attr.is_some_and(|a| state.content.version == Some(a.ctime));
+            let Some(attr) = state.merged().filter(|_| current) else {
                 drop(state);
-                self.fetch_content(node)?;
+                fresh &= self.fetch_content(node)?;
                 continue;
             };
             let end = attr.size.min(offset.saturating_add(u64::from(len)));
@@ -88,22 +95,26 @@ impl Vfs {
                 view.parts(chunk, pos..pos + len as u32, &inline, &mut plan.parts);
             }
             plan.ahead = read_ahead_spans(&state, end, ahead.min(attr.size.saturating_sub(end)));
+            if !fresh {
+                state.forget_committed();
+            }
             return Ok(plan);
         }
         Err(Errno::EIO.into())
     }
 
-    fn fetch_content(&self, node: &Node) -> Result<(), VfsError> {
+    /// Fetches attributes and data, or where they are. False if another mount is known to have
+    /// changed the file meanwhile.
+    fn fetch_content(&self, node: &Node) -> Result<bool, VfsError> {
         let before = self.changes.before();
         let opened = self.session.open(node.ino, None)?;
         let mut state = node.lock();
-        // Right at this moment, so right for this read; kept as attributes only if nothing is
-        // known to have changed since.
-        state.content.take(&opened.attr, opened.data);
-        if state.attr.is_none() || self.changes.none_since(before, node.ino) {
+        // A commit of this mount may have overtaken the reply: then it is asked for again.
+        if state.attr.is_none_or(|known| known.ctime <= opened.attr.ctime) {
             state.attr = Some(opened.attr);
+            state.content.take(&opened.attr, opened.data);
         }
-        Ok(())
+        Ok(self.changes.none_since(before, node.ino))
     }
 
     fn fetch_chunks(&self, node: &Node, chunks: &[u32]) -> Result<(), VfsError> {

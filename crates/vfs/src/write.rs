@@ -90,8 +90,9 @@ impl Vfs {
     /// Fetches the attributes if they are not known.
     pub(crate) fn ensure_attr(&self, node: &Node) -> Result<(), VfsError> {
         if node.lock().attr.is_none() {
+            let before = self.changes.before();
             let attr = self.session.getattr(node.ino)?;
-            node.lock().attr.get_or_insert(attr);
+            self.note_attr(&attr, before);
         }
         Ok(())
     }

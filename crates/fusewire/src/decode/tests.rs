@@ -88,7 +88,8 @@ fn setxattr_follows_the_agreed_dialect() {
 #[test]
 fn the_group_list_is_found_behind_the_arguments() {
     let ext = words(&[16, EXT_GROUPS, 1, 555]);
-    let bytes = request_ext(opcode::MKDIR, &[words(&[0o755, 0o22]), b"d\0".to_vec()].concat(), &ext);
+    let bytes =
+        request_ext(opcode::MKDIR, &[words(&[0o755, 0o22]), b"d\0".to_vec()].concat(), &ext);
     let (header, operation) = parse(&bytes, Dialect::default()).expect("well formed");
     assert_eq!(operation, Operation::MkDir { name: b"d", mode: 0o755, umask: 0o22 });
     assert_eq!(header.groups, 555u32.to_ne_bytes());

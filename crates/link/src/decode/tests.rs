@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 fn decode_all(bytes: &[u8]) -> Result<Vec<Reply>, Violation> {
     let mut decoder = Decoder::new();
-    decoder.append(bytes);
+    decoder.target().extend_from_slice(bytes);
     let mut replies = Vec::new();
     while let Some(reply) = decoder.next()? {
         replies.push(reply);
@@ -75,7 +75,7 @@ fn nonsense_is_refused_at_once() {
 #[test]
 fn a_huge_announcement_allocates_only_a_head_start() {
     let mut decoder = Decoder::new();
-    decoder.append(b"$536870912\r\nabc");
+    decoder.target().extend_from_slice(b"$536870912\r\nabc");
     assert_eq!(decoder.next(), Ok(None));
     assert!(decoder.target().capacity() <= HEAD_START_BYTES_MAX + 64);
 }

@@ -1,7 +1,7 @@
 //! Memcached's ketama (Jones, 2007): 40 digests a server, four 32-bit points of each. SHA-1
 //! stands in for its MD5, which changes the points but not how they are spread.
 
-use super::{Placement, Scheme, points_for, walk};
+use super::{MeanWeight, Placement, Scheme, walk};
 use crate::member::Member;
 use crate::optimiser::PlanError;
 use sha1::{Digest, Sha1};
@@ -19,9 +19,10 @@ pub struct Ketama {
 impl Ketama {
     /// Throws the points.
     pub fn new(members: &[Member]) -> Ketama {
+        let mean = MeanWeight::of(members);
         let mut ring = Vec::new();
         for (index, member) in members.iter().enumerate() {
-            for i in 0..points_for(members, member.weight, DIGESTS_EACH) {
+            for i in 0..mean.points(member.weight, DIGESTS_EACH) {
                 let digest = Sha1::digest(format!("{}-{i}", member.name));
                 for four in digest.chunks_exact(4).take(4) {
                     let point = u32::from_le_bytes([four[0], four[1], four[2], four[3]]);

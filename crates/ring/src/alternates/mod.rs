@@ -110,17 +110,34 @@ impl Scheme {
     }
 }
 
-/// Points for a server of this weight, if one of mean weight gets `each`.
-fn points_for(members: &[Member], weight: u32, each: u32) -> u32 {
-    let total: u64 = members.iter().map(|m| u64::from(m.weight)).sum();
-    if total == 0 {
-        return 0;
-    }
-    let with_weight = members.iter().filter(|m| m.weight > 0).count() as u64;
-    let points = u128::from(weight) * u128::from(each) * u128::from(with_weight);
-    let rounded = (points + u128::from(total) / 2) / u128::from(total);
-    (rounded as u32).max(u32::from(weight > 0))
+/// The mean weight, by which points are dealt out.
+#[derive(Clone, Copy, Debug)]
+struct MeanWeight {
+    total: u64,
+    servers: u64,
 }
+
+impl MeanWeight {
+    fn of(members: &[Member]) -> MeanWeight {
+        MeanWeight {
+            total: members.iter().map(|m| u64::from(m.weight)).sum(),
+            servers: members.iter().filter(|m| m.weight > 0).count() as u64,
+        }
+    }
+
+    /// Points for a server of this weight, if one of mean weight gets `each`.
+    fn points(self, weight: u32, each: u32) -> u32 {
+        if self.total == 0 {
+            return 0;
+        }
+        let points = u128::from(weight) * u128::from(each) * u128::from(self.servers);
+        let rounded = (points + u128::from(self.total) / 2) / u128::from(self.total);
+        u32::try_from(rounded).unwrap_or(u32::MAX).clamp(u32::from(weight > 0), POINTS_MAX)
+    }
+}
+
+/// Most points of one server, whatever its weight.
+const POINTS_MAX: u32 = 100_000;
 
 /// Walks a sorted ring of points clockwise from `position` and takes the first distinct servers.
 fn walk<P>(ring: &[(P, u16)], position: usize, replicas: u8, out: &mut Vec<u16>) {

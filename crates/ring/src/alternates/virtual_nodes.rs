@@ -1,7 +1,7 @@
 //! The classic consistent hash ring (Karger et al., 1997; Dynamo, Cassandra before 4): each
 //! server owns many random points, a key belongs to the next points clockwise.
 
-use super::{Placement, Scheme, points_for, walk};
+use super::{MeanWeight, Placement, Scheme, walk};
 use crate::hash::point_of;
 use crate::member::Member;
 use crate::optimiser::PlanError;
@@ -14,19 +14,26 @@ const POINTS_EACH: u32 = 100;
 pub struct VirtualNodes {
     members: Vec<Member>,
     ring: Vec<(u64, u16)>,
+    /// Of the first members. Were it recomputed, every server's points would change with the
+    /// weight of one.
+    mean: MeanWeight,
 }
 
 impl VirtualNodes {
     /// Throws the points.
     pub fn new(members: &[Member]) -> VirtualNodes {
+        VirtualNodes::scaled(members, MeanWeight::of(members))
+    }
+
+    fn scaled(members: &[Member], mean: MeanWeight) -> VirtualNodes {
         let mut ring = Vec::new();
         for (index, member) in members.iter().enumerate() {
-            for i in 0..points_for(members, member.weight, POINTS_EACH) {
+            for i in 0..mean.points(member.weight, POINTS_EACH) {
                 ring.push((point_of(format!("{}#{i}", member.name).as_bytes()), index as u16));
             }
         }
         ring.sort_unstable();
-        VirtualNodes { members: members.to_vec(), ring }
+        VirtualNodes { members: members.to_vec(), ring, mean }
     }
 }
 
@@ -44,7 +51,7 @@ impl Placement for VirtualNodes {
     }
 
     fn changed(&self, members: &[Member]) -> Result<Box<dyn Placement>, PlanError> {
-        Ok(Box::new(VirtualNodes::new(members)))
+        Ok(Box::new(VirtualNodes::scaled(members, self.mean)))
     }
 
     fn is_weighted(&self) -> bool {

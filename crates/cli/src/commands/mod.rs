@@ -1,0 +1,10 @@
+//! The commands that are one file each.
+
+pub mod completions;
+pub mod destroy;
+pub mod format;
+pub mod jobs;
+pub mod man;
+pub mod ring;
+pub mod status;
+pub mod volumes;

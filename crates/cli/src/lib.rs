@@ -1,0 +1,53 @@
+//! The program `ringfs`: the one place that knows all the parts and the configuration.
+//!
+//! A command is a file of `commands` (or a directory of its own where there is more to it), with
+//! its arguments as a struct and one function that runs them. What several of them need:
+//! `volume_url` and `credentials` turn words into endpoints; `server_facts` looks at a server;
+//! `compose` builds a store for an open volume; `failure` is how all of them end badly;
+//! `quantity`, `table` and `output` are what users see.
+
+mod arguments;
+mod bench;
+mod commands;
+mod compose;
+mod credentials;
+mod doctor;
+mod failure;
+mod local;
+mod mount;
+mod node_option;
+mod output;
+mod process;
+mod quantity;
+mod server_facts;
+mod state_directory;
+mod table;
+mod volume_url;
+
+pub use arguments::{Arguments, command};
+pub use failure::{Exit, Failure};
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    start_log();
+    let arguments = Arguments::parse();
+    match arguments.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                eprintln!("ringfs: {}", failure.message);
+            }
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+/// What the parts log goes to stderr; `RINGFS_LOG=debug` shows more of it.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("RINGFS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,265 @@
+//! `ringfs mount` and `ringfs umount`.
+
+mod background;
+mod record;
+mod umount;
+
+pub use umount::{UmountArguments, run as umount};
+
+use crate::compose::{self, Patience};
+use crate::failure::{Exit, Failure};
+use crate::output::{Surroundings, warn};
+use crate::quantity::{parse_bytes, parse_duration};
+use crate::volume_url::{VolumeUrl, shown};
+use clap::Args;
+use ringfs_base::SystemClock;
+use ringfs_fuse::{FuseMount, FuseOptions};
+use ringfs_meta::SessionInfo;
+use ringfs_store::Store;
+use ringfs_vfs::{Vfs, VfsConfig};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Mount a volume on a directory
+///
+/// Stays in the foreground until the volume is unmounted (`ringfs umount`, SIGTERM or Ctrl-C); with -d
+/// it returns as soon as the mount answers. What has been written is saved before it ends.
+///
+/// Example:
+///   ringfs mount -d redis://meta:6379/demo /mnt/demo
+///   RINGFS_REDIS_PASSWORD_FILE=/etc/ringfs/password ringfs mount redis://meta:6379/demo /mnt/demo
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct MountArguments {
+    /// The volume, such as redis://meta:6379/demo.
+    url: String,
+    /// The directory to mount on.
+    mountpoint: PathBuf,
+    /// Return when the mount answers, and go on in the background.
+    #[arg(short = 'd', long = "daemon")]
+    background: bool,
+    /// Let all users in; as another user than root this needs user_allow_other in /etc/fuse.conf.
+    #[arg(long)]
+    allow_other: bool,
+    /// Refuse changes.
+    #[arg(long)]
+    read_only: bool,
+    /// Memory for what is written and not yet on the nodes.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "256MiB")]
+    write_buffer: u64,
+    /// Memory for blocks that were read.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "256MiB")]
+    block_cache: u64,
+    /// How long the kernel may use names and attributes without asking. Changes by other mounts are
+    /// told at once; this is for the case that the connection that tells them is cut.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    ttl: Duration,
+    /// Written data are saved after this time at the latest, also without fsync or close.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5s")]
+    write_back: Duration,
+    /// Most threads that serve the kernel.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
+    /// Threads that send blocks.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    upload_threads: u16,
+    /// Threads that fetch blocks ahead of who reads a file from its beginning.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    read_ahead_threads: u16,
+    /// With -d: where messages go [default: mount.log in the state directory].
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// This is the background process: the URL comes on stdin, and stdout tells when all is ready.
+    #[arg(long, hide = true)]
+    in_background: bool,
+}
+
+/// Runs `mount`.
+pub fn run(arguments: &MountArguments, surroundings: &Surroundings) -> Result<(), Failure> {
+    if arguments.in_background {
+        let url = background::read_url()?;
+        let url = crate::volume_url::MetaUrl::parse(&url)?.require_volume()?;
+        let endpoint = surroundings.credentials.for_meta(url.endpoint)?;
+        return serve(arguments, &VolumeUrl { endpoint, ..url }, surroundings);
+    }
+    let url = surroundings.volume_url(&arguments.url)?;
+    if arguments.background {
+        check_mountpoint(&arguments.mountpoint)?;
+        return background::start(arguments, &url, surroundings);
+    }
+    serve(arguments, &url, surroundings)
+}
+
+/// Mounts, serves until it is unmounted, and saves everything.
+fn serve(
+    arguments: &MountArguments,
+    url: &VolumeUrl,
+    surroundings: &Surroundings,
+) -> Result<(), Failure> {
+    let mountpoint = check_mountpoint(&arguments.mountpoint)?;
+    let open = compose::open(url, surroundings, Patience::Mount)?;
+    let blocks = open.blocks(&surroundings.credentials)?;
+    check_nodes(&blocks.store)?;
+
+    let mount = FuseMount::prepare(FuseOptions {
+        mountpoint: mountpoint.clone(),
+        fsname: shown(&url.endpoint, &url.volume),
+        allow_other: arguments.allow_other,
+        read_only: arguments.read_only,
+        workers_max: usize::from(arguments.threads),
+    })
+    .map_err(|e| Failure::failure(format!("{e}; see `ringfs doctor`")))?;
+    let session = open.volume.start_session(&SessionInfo {
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        pid: std::process::id(),
+        place: mountpoint.display().to_string(),
+    })?;
+    let vfs = Vfs::start(
+        session,
+        blocks.store,
+        Box::new(open.placements(surroundings.credentials.clone())),
+        Arc::new(SystemClock),
+        config(arguments),
+        mount.kernel_cache(),
+    )?;
+    let _record = record::write(&mountpoint)?;
+    unmount_on_signals(&mount)?;
+    if arguments.in_background {
+        background::announce_when_answering(&mountpoint, arguments.log.clone())?;
+    }
+
+    let served = mount.serve(vfs.clone());
+    // Whatever ended the serving, what was written is saved.
+    let stopped = vfs.stop();
+    served.map_err(|e| Failure::failure(format!("the mount on {} broke: {e}", mountpoint.display())))?;
+    stopped.map_err(|e| {
+        Failure::failure(format!("not everything that was written could be saved: {e}"))
+    })
+}
+
+fn config(arguments: &MountArguments) -> VfsConfig {
+    VfsConfig {
+        write_buffer_bytes: usize::try_from(arguments.write_buffer).unwrap_or(usize::MAX),
+        block_cache_bytes: usize::try_from(arguments.block_cache).unwrap_or(usize::MAX),
+        upload_threads: usize::from(arguments.upload_threads),
+        read_ahead_threads: usize::from(arguments.read_ahead_threads),
+        kernel_ttl: arguments.ttl,
+        write_back_age: arguments.write_back,
+        ..VfsConfig::default()
+    }
+}
+
+/// The canonical path, if something can be mounted there.
+fn check_mountpoint(path: &Path) -> Result<PathBuf, Failure> {
+    let shown = path.display();
+    let found = match std::fs::metadata(path) {
+        Ok(found) => found,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Failure::usage(format!(
+                "the directory {shown} to mount on does not exist; make it first (mkdir -p {shown})"
+            )));
+        }
+        Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {
+            return Err(Failure::failure(format!(
+                "the process that served {shown} has died; unmount it first (ringfs umount {shown})"
+            )));
+        }
+        Err(e) => return Err(Failure::io(format_args!("mount on {shown}"), &e)),
+    };
+    if !found.is_dir() {
+        return Err(Failure::usage(format!("{shown} is no directory; mount on one")));
+    }
+    let canonical =
+        path.canonicalize().map_err(|e| Failure::io(format_args!("mount on {shown}"), &e))?;
+    if mounted_by_us(&canonical)? {
+        return Err(Failure::refused(format!(
+            "a volume is mounted on {shown} already; unmount it first (ringfs umount {shown}), or \
+             choose another directory"
+        )));
+    }
+    Ok(canonical)
+}
+
+/// Whether a volume is mounted on exactly this directory.
+fn mounted_by_us(path: &Path) -> Result<bool, Failure> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|e| Failure::io("read /proc/self/mountinfo", &e))?;
+    let wanted = path.to_string_lossy();
+    Ok(text.lines().any(|line| {
+        let Some((place, kind)) = line.split_once(" - ") else { return false };
+        kind.starts_with("fuse.ringfs ")
+            && place.split(' ').nth(4).is_some_and(|field| unescape(field) == wanted)
+    }))
+}
+
+/// Spaces and the like are in octal in mountinfo.
+fn unescape(field: &str) -> String {
+    ["\\040", "\\011", "\\012", "\\134"]
+        .iter()
+        .zip([" ", "\t", "\n", "\\"])
+        .fold(field.to_owned(), |text, (code, c)| text.replace(code, c))
+}
+
+/// One dead node is what copies are for; if all are dead something else is wrong.
+fn check_nodes(store: &Store) -> Result<(), Failure> {
+    let nodes = store.nodes();
+    let mut failures = nodes.iter().filter_map(|node| Some((node, node.memory.as_ref().err()?)));
+    if nodes.iter().all(|node| node.memory.is_err()) {
+        let why = failures.next().map_or(String::new(), |(_, e)| format!(": {e}"));
+        return Err(Failure::new(
+            Exit::Unreachable,
+            format!("none of the volume's nodes can be used{why}; see `ringfs doctor`"),
+        ));
+    }
+    for (node, error) in failures {
+        warn(format_args!("node {} cannot be used now: {error}", node.name));
+    }
+    Ok(())
+}
+
+/// SIGTERM and SIGINT unmount; a second one while programs have files open does so all the same.
+fn unmount_on_signals(mount: &FuseMount) -> Result<(), Failure> {
+    let unmounter = mount.unmounter();
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
+        .map_err(|e| Failure::io("receive signals", &e))?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            let mut before = false;
+            for _ in signals.forever() {
+                let result = if before { unmounter.unmount_lazy() } else { unmounter.unmount() };
+                if let Err(e) = result {
+                    warn(format_args!(
+                        "cannot unmount {}: {e}; close the files that are open there, or send the \
+                         signal again to unmount all the same",
+                        unmounter.mountpoint().display()
+                    ));
+                }
+                before = true;
+            }
+        })
+        .map(|_| ())
+        .map_err(|e| Failure::io("start a thread", &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mountpoint_must_be_a_directory_that_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check_mountpoint(dir.path()).is_ok());
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(check_mountpoint(&file).unwrap_err().message.ends_with("is no directory; mount on one"));
+        assert!(check_mountpoint(&dir.path().join("none")).unwrap_err().message.contains("mkdir -p"));
+    }
+
+    #[test]
+    fn mountinfo_is_unescaped() {
+        assert_eq!(unescape("/mnt/a\\040b\\134c"), "/mnt/a b\\c");
+    }
+}

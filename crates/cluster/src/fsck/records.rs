@@ -1,0 +1,210 @@
+//! Checking the records of a shard itself: sessions, orphans, holds, counters, the ring.
+
+use super::census::Census;
+use super::finding::Finding;
+use crate::error::ClusterError;
+use crate::job::Job;
+use crate::shards::{Shard, Shards};
+use bytes::Bytes;
+use ringfs_base::{InodeId, SessionId};
+use ringfs_link::Cmd;
+use ringfs_meta::FileKind;
+use ringfs_ring::Table;
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+/// What the records say, for the summary.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Records {
+    pub(crate) sessions: u64,
+    pub(crate) orphans: u64,
+}
+
+/// Checks the records of all shards against the census.
+pub(crate) fn check(
+    shards: &Shards,
+    census: &mut Census,
+    job: &Job,
+) -> Result<Records, ClusterError> {
+    job.begin("checking sessions and counters", 0)?;
+    let mut total = Records::default();
+    let mut orphans: HashSet<InodeId> = HashSet::new();
+    for shard in shards.iter() {
+        let one = check_shard(shard, census, job, &mut orphans)?;
+        total.sessions = total.sessions.max(one.sessions);
+        total.orphans += one.orphans;
+    }
+    let mut unlisted: Vec<InodeId> = census
+        .inodes
+        .iter()
+        .filter(|(ino, facts)| facts.nlink == 0 && facts.names == 0 && !orphans.contains(ino))
+        .map(|(ino, _)| *ino)
+        .collect();
+    unlisted.sort_unstable();
+    for ino in unlisted {
+        census.report(job, Finding::UnlistedOrphan { ino });
+    }
+    Ok(total)
+}
+
+fn check_shard(
+    shard: &Shard,
+    census: &mut Census,
+    job: &Job,
+    orphans: &mut HashSet<InodeId>,
+) -> Result<Records, ClusterError> {
+    let control: HashMap<Bytes, Bytes> = shard.hash("c")?.into_iter().collect();
+    if control.is_empty() {
+        let what = format!("the control record of shard {} is gone", shard.number);
+        census.report(job, Finding::BadRecord { what });
+    }
+    let sessions = session_ids(&control, b's', 9);
+    let rests = session_ids(&control, b'i', 9).into_iter().chain(session_ids(&control, b'l', 11));
+    let mut strangers: BTreeSet<SessionId> = rests.collect();
+    for zset in ["b", "q"] {
+        let members: BTreeSet<SessionId> =
+            shard.sorted_set(zset)?.iter().filter_map(|m| session_id(m)).collect();
+        for session in sessions.difference(&members) {
+            let what = format!("session {session} is missing from list \"{zset}\"");
+            census.report(job, Finding::BadRecord { what });
+        }
+        strangers.extend(members);
+    }
+    strangers.extend(shard.hash("g")?.iter().filter_map(|(field, _)| session_id(field)));
+    for session in strangers.difference(&sessions) {
+        census.report(job, Finding::SessionRests { session: *session });
+    }
+    let says = counter(&control, "n");
+    if !control.is_empty() && says != Some(sessions.len() as i64) {
+        let (says, found) = (says.unwrap_or(0).max(0) as u64, sessions.len() as u64);
+        census.report(job, Finding::WrongSessionCount { says, found });
+    }
+    check_orphans(shard, census, job, &sessions, orphans)?;
+    if !control.is_empty() {
+        check_counters(shard, census, job, &control, !sessions.is_empty());
+        check_ring(shard, census, job, &control)?;
+    }
+    Ok(Records { sessions: sessions.len() as u64, orphans: orphans.len() as u64 })
+}
+
+fn check_orphans(
+    shard: &Shard,
+    census: &mut Census,
+    job: &Job,
+    sessions: &BTreeSet<SessionId>,
+    orphans: &mut HashSet<InodeId>,
+) -> Result<(), ClusterError> {
+    for member in shard.sorted_set("o")? {
+        match member.first_chunk::<8>() {
+            Some(bytes) if member.len() == 8 => {
+                let ino = InodeId::from_bytes(*bytes);
+                orphans.insert(ino);
+                if census.inodes.get(&ino).is_none_or(|facts| facts.nlink > 0) {
+                    census.report(job, Finding::FalseOrphan { ino });
+                }
+            }
+            _ => {
+                let what = "the list of orphans has an entry that is no inode".to_owned();
+                census.report(job, Finding::BadRecord { what });
+            }
+        }
+    }
+    for member in shard.sorted_set("h")? {
+        match (member.first_chunk::<8>(), member.get(8..).and_then(session_id)) {
+            (Some(ino), Some(session)) => {
+                if !sessions.contains(&session) {
+                    let ino = InodeId::from_bytes(*ino);
+                    census.report(job, Finding::HoldOfNobody { ino, session });
+                }
+            }
+            _ => {
+                let what = "the list of held inodes has an entry that cannot be read".to_owned();
+                census.report(job, Finding::BadRecord { what });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_counters(
+    shard: &Shard,
+    census: &mut Census,
+    job: &Job,
+    control: &HashMap<Bytes, Bytes>,
+    in_flux: bool,
+) {
+    let mine = census.inodes.iter().filter(|(ino, _)| ino.shard() == shard.number);
+    let (mut inodes, mut bytes, mut last_inode) = (0u64, 0u64, 0u64);
+    for (ino, facts) in mine {
+        inodes += 1;
+        last_inode = last_inode.max(ino.local());
+        if facts.kind == FileKind::File {
+            bytes = bytes.saturating_add(facts.size);
+        }
+    }
+    let says = (counter(control, "inodes").unwrap_or(0), counter(control, "bytes").unwrap_or(0));
+    if says != (inodes as i64, bytes as i64) {
+        let found = (inodes, bytes);
+        census.report(job, Finding::WrongUsage { says, found, in_flux });
+    }
+    let last_slice = census
+        .slices
+        .keys()
+        .map(|slice| InodeId(slice.0))
+        .filter(|slice| slice.shard() == shard.number)
+        .map(InodeId::local)
+        .max();
+    for (name, used) in [("next_ino", Some(last_inode)), ("next_slice", last_slice)] {
+        let says = counter(control, name).unwrap_or(0).max(0) as u64;
+        if let Some(used) = used.filter(|used| *used >= says) {
+            census.report(job, Finding::CounterBehind { counter: name, says, used });
+        }
+    }
+}
+
+fn check_ring(
+    shard: &Shard,
+    census: &mut Census,
+    job: &Job,
+    control: &HashMap<Bytes, Bytes>,
+) -> Result<(), ClusterError> {
+    if shard.number != 0 {
+        return Ok(());
+    }
+    if shard.hash("v")?.is_empty() {
+        let what = "the volume's record is gone".to_owned();
+        census.report(job, Finding::BadRecord { what });
+    }
+    let epoch = counter(control, "epoch").unwrap_or(0).max(0) as u64;
+    let reply = shard.call(&Cmd::new("GET").arg(shard.key("ring")))?;
+    let table = reply.into_bytes().map_err(|e| shard.named(e))?.unwrap_or_default();
+    if epoch == 0 && table.is_empty() {
+        return Ok(());
+    }
+    let problem = match Table::decode(&table) {
+        Err(e) => format!("the ring's table cannot be read: {e}"),
+        Ok(table) if table.epoch().0 != epoch => {
+            format!("the ring's table is of epoch {}, but the epoch is {epoch}", table.epoch())
+        }
+        Ok(_) => return Ok(()),
+    };
+    census.report(job, Finding::BadRecord { what: problem });
+    Ok(())
+}
+
+/// The sessions that fields of the control record are about: a letter, the session, and perhaps
+/// more, `len` bytes in all.
+fn session_ids(control: &HashMap<Bytes, Bytes>, letter: u8, len: usize) -> BTreeSet<SessionId> {
+    control
+        .keys()
+        .filter(|field| field.first() == Some(&letter) && field.len() == len)
+        .filter_map(|field| Some(SessionId::from_bytes(field.get(1..9)?.try_into().ok()?)))
+        .collect()
+}
+
+fn session_id(bytes: &[u8]) -> Option<SessionId> {
+    Some(SessionId::from_bytes(bytes.try_into().ok()?))
+}
+
+fn counter(control: &HashMap<Bytes, Bytes>, name: &str) -> Option<i64> {
+    std::str::from_utf8(control.get(name.as_bytes())?).ok()?.parse().ok()
+}

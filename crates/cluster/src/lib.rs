@@ -1,0 +1,36 @@
+//! Work on a whole volume: is it sound, is it clean, is it safe, how is it?
+//!
+//! - [`fsck`]: the invariant scanner. Judges metadata and blocks, changes nothing. The crash tests
+//!   use the same one.
+//! - [`gc`]: removes blocks that no file refers to, and files without a name that dead sessions had
+//!   open.
+//! - [`repair`]: makes every node hold good copies of what it owns, the most endangered first.
+//! - [`status`]: nodes, usage, sessions, ring.
+//!
+//! Each long job takes a [`Job`]: a status line, a throttle, and a stop between two steps. Any of
+//! them may be stopped or killed at any moment and started again; none relies on another having
+//! run. They work on a [`Subject`]: the volume with its store and its nodes.
+//!
+//! This crate does not know the POSIX layer: it must judge what that one cannot mount.
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod fsck;
+pub mod gc;
+mod job;
+mod keys;
+mod nodes;
+mod references;
+pub mod repair;
+mod shards;
+pub mod status;
+mod subject;
+
+pub use error::ClusterError;
+pub use fsck::{Checks, Finding, FsckReport, Severity, fsck};
+pub use gc::{GcOptions, GcReport, gc};
+pub use job::{Job, Progress};
+pub use repair::{RepairOptions, RepairReport, repair};
+pub use shards::Shards;
+pub use status::{VolumeStatus, status};
+pub use subject::Subject;
