@@ -431,7 +431,7 @@ fn run(ops: &[Op]) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 48,
+        cases: 96,
         max_shrink_iters: 200,
         failure_persistence: None,
         ..ProptestConfig::default()
