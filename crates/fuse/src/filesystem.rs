@@ -6,10 +6,13 @@ use ringfs_base::{Errno as BaseErrno, InodeId};
 use ringfs_fusewire as wire;
 use ringfs_fusewire::{
     AttrReply, Capabilities, Data, DirPlusSink, DirSink, Entry, Errno, Filesystem, FsResult,
-    InitFlags, OpenFlags, Opened, Request, StatFs, WriteFlags,
+    InitFlags, OpenFlags, Opened, Request, Standby, StatFs, WriteFlags,
 };
+use ringfs_link::{Bystander, about_to_work, set_bystander};
 use ringfs_meta::{FileKind, NewInode, RenameMode, SetAttr, XattrMode};
 use ringfs_vfs::{Looked, Times, Vfs, VfsError, WriteMode, without_set_id};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Flags of open(2), rename(2) and setxattr(2) on Linux that are looked at here.
@@ -29,6 +32,9 @@ const DOTDOT_OFFSET: u64 = 2;
 
 /// Names fetched for one request of a listing.
 const LISTING_NAMES: u32 = 256;
+
+/// Reads and writes from this size on take so long that waiting requests go to another worker.
+const LARGE_BYTES: u32 = 64 << 10;
 
 /// Unit in which `statfs` counts, in bytes.
 const STATFS_UNIT_BYTES: u64 = 4096;
@@ -167,7 +173,27 @@ fn opened(keep_cache: bool, flags: i32) -> Opened {
     Opened { fh: 0, flags: out }
 }
 
+/// Lets another worker read the kernel's requests while this one waits for a server.
+struct WhileWaiting(Standby);
+
+impl Bystander for WhileWaiting {
+    fn watched(&self) -> Option<BorrowedFd<'_>> {
+        self.0.is_reader().then(|| self.0.as_fd())
+    }
+    fn ready(&self) {
+        self.0.hand_over();
+    }
+}
+
 impl Filesystem for RingFs {
+    fn hands_over(&self) -> bool {
+        true
+    }
+
+    fn worker_begins(&self, standby: Standby) {
+        set_bystander(Rc::new(WhileWaiting(standby)));
+    }
+
     fn init(&self, caps: &mut Capabilities) {
         // Pages are dropped when we say so (an open that finds another version, a change pushed
         // by another mount), not whenever mtime moves: it moves with every write of our own.
@@ -344,6 +370,9 @@ impl Filesystem for RingFs {
     }
 
     fn read(&self, _: &Request<'_>, ino: u64, at: wire::ReadAt) -> FsResult<Data> {
+        if at.size >= LARGE_BYTES {
+            about_to_work();
+        }
         let pieces = self
             .vfs
             .read(inode(ino), at.offset, at.size)
@@ -354,6 +383,9 @@ impl Filesystem for RingFs {
     }
 
     fn write(&self, _: &Request<'_>, ino: u64, at: wire::WriteAt<'_>) -> FsResult<u32> {
+        if at.data.len() >= LARGE_BYTES as usize {
+            about_to_work();
+        }
         // Pages of a mapping are written back where they lie, whatever the file was opened for.
         let append = at.flags & O_APPEND != 0 && !at.write_flags.contains(WriteFlags::CACHE);
         let kill_suid = at.write_flags.contains(WriteFlags::KILL_SUIDGID);

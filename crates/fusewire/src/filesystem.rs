@@ -12,6 +12,7 @@ use crate::{
     errno::{Errno, FsResult},
     flags::{OpenFlags, WriteFlags},
     lockwait::ReplyLater,
+    reader_role::Standby,
 };
 
 /// Who asks, and under which number.
@@ -224,6 +225,16 @@ pub trait Filesystem: Send + Sync + 'static {
 
     /// Called once after the last request, when the mount is gone.
     fn destroy(&self) {}
+
+    /// Whether methods call [`Standby::hand_over`] before they wait for anything but a short
+    /// lock. Then the worker that read a request stays the reader while it serves it, which
+    /// saves waking another thread; otherwise another reads while a method runs.
+    fn hands_over(&self) -> bool {
+        false
+    }
+
+    /// A worker thread begins. Runs on that thread; the file system may keep `standby` there.
+    fn worker_begins(&self, standby: Standby) {}
 
     /// Finds a name. A positive entry counts one lookup until `forget`.
     fn lookup(&self, req: &Request<'_>, parent: u64, name: &[u8]) -> FsResult<Entry> {

@@ -36,6 +36,7 @@ mod mountoption;
 mod notify;
 mod opcode;
 mod pagebuf;
+mod reader_role;
 mod session;
 mod worker;
 
@@ -54,6 +55,7 @@ pub use lockwait::ReplyLater;
 pub use mount::{Mount, MountError, Unmounter, unmount_path};
 pub use mountoption::{MountOptions, WORKERS_MAX_DEFAULT};
 pub use notify::Notifier;
+pub use reader_role::Standby;
 pub use session::{Running, Session};
 
 /// The inode number of the mount's root, fixed by the protocol.

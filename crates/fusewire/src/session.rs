@@ -2,10 +2,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock},
     thread,
 };
 
@@ -22,6 +19,7 @@ use crate::{
     mountoption::MountOptions,
     notify::Notifier,
     pagebuf::PageBuf,
+    reader_role::Bench,
     worker::Worker,
 };
 
@@ -38,8 +36,7 @@ const _: () = assert!(HEADER_BYTES < OVERHEAD_BYTES);
 pub(crate) struct Shared<F: Filesystem> {
     pub(crate) fs: F,
     pub(crate) waits: Arc<Waits>,
-    /// Workers waiting for a request right now.
-    pub(crate) idle: AtomicUsize,
+    pub(crate) bench: Mutex<Bench>,
     root: Arc<Device>,
     mount: Mount,
     options: MountOptions,
@@ -62,12 +59,13 @@ impl<F: Filesystem> Shared<F> {
         max_write.max(PAYLOAD_BYTES_MIN) + OVERHEAD_BYTES
     }
 
-    /// Starts one more worker unless there are `workers_max` already.
-    pub(crate) fn spawn_worker(shared: &Arc<Self>) {
+    /// Starts one more worker, which begins as the reader, unless there are `workers_max`
+    /// already. Whether it did.
+    pub(crate) fn spawn_worker(shared: &Arc<Self>) -> bool {
         {
             let mut crew = shared.crew.lock();
             if crew.spawned + 1 >= shared.options.workers_max {
-                return;
+                return false;
             }
             crew.spawned += 1;
         }
@@ -79,7 +77,9 @@ impl<F: Filesystem> Shared<F> {
         if let Err(error) = spawned {
             tracing::warn!(%error, "cannot start another worker thread, going on with fewer");
             shared.leave(Ok(()));
+            return false;
         }
+        true
     }
 
     fn serve(
@@ -94,7 +94,12 @@ impl<F: Filesystem> Shared<F> {
         });
         let dialect =
             self.agreed.get().ok_or(HandshakeError::NoInit).map_err(io::Error::other)?.dialect();
-        Worker::new(Arc::clone(self), device, dialect).serve(permanent)
+        let result = Worker::new(Arc::clone(self), device, dialect).serve(permanent);
+        if result.is_err() {
+            // The reader is gone; the session ends with its error and takes the others along.
+            self.close_bench();
+        }
+        result
     }
 
     fn leave(&self, result: io::Result<()>) {
@@ -163,7 +168,7 @@ impl<F: Filesystem> Session<F> {
         let shared = Shared {
             fs,
             waits: Arc::default(),
-            idle: AtomicUsize::new(0),
+            bench: Mutex::default(),
             root,
             mount,
             options: options.clone(),
@@ -231,9 +236,9 @@ impl<F: Filesystem> Session<F> {
         &self.shared.fs
     }
 
-    /// Workers waiting for a request right now, and workers in total.
+    /// Workers that rest right now, and workers in total.
     pub fn workers(&self) -> (usize, usize) {
-        (self.shared.idle.load(Ordering::SeqCst), self.shared.crew.lock().spawned + 1)
+        (self.shared.bench.lock().len(), self.shared.crew.lock().spawned + 1)
     }
 
     /// Shakes hands, then serves on a thread of its own. Dropping the result unmounts.

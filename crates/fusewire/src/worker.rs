@@ -4,7 +4,7 @@ use std::{
     any::Any,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use crate::{
@@ -14,12 +14,9 @@ use crate::{
     errno::Errno,
     filesystem::{Filesystem, LockRequest, Request},
     pagebuf::PageBuf,
+    reader_role::{Seat, Standby},
     session::Shared,
 };
-
-/// Workers kept waiting for requests; beyond, an idle worker ends. Enough for bursts without
-/// starting threads over and over.
-const IDLE_KEPT: usize = 8;
 
 /// One thread's belongings.
 pub(crate) struct Worker<F: Filesystem> {
@@ -36,32 +33,40 @@ impl<F: Filesystem> Worker<F> {
     }
 
     /// Serves until the mount is gone, or (unless `permanent`) until there are workers to
-    /// spare.
+    /// spare. Begins as the reader.
     ///
     /// # Errors
     ///
     /// The channel failed in a way that ends the session.
     pub(crate) fn serve(&mut self, permanent: bool) -> io::Result<()> {
         let mut buffer = PageBuf::new(self.shared.buffer_bytes())?;
+        let seat = Seat::reader();
+        let pass: Box<dyn Fn()> = {
+            let (shared, seat) = (Arc::clone(&self.shared), Arc::clone(&seat));
+            Box::new(move || shared.pass_role(&seat))
+        };
+        self.shared.fs.worker_begins(Standby {
+            device: Arc::clone(&self.device),
+            seat: Arc::clone(&seat),
+            pass,
+        });
         loop {
-            // A worker counts as idle while it waits, and the one that leaves the last idle
-            // place calls for a successor before it starts on its request.
-            self.shared.idle.fetch_add(1, Ordering::SeqCst);
-            let received = self.device.receive(buffer.as_mut_slice());
-            let was_idle = self.shared.idle.fetch_sub(1, Ordering::SeqCst);
-            let len = match received? {
-                Received::Request(len) => len,
-                Received::Again => continue,
-                Received::Unmounted => return Ok(()),
-            };
-            self.handle(buffer.slice(0..len), was_idle == 1);
-            if !permanent && self.shared.idle.load(Ordering::SeqCst) >= IDLE_KEPT {
+            if !seat.reads() && !self.shared.rest(&seat, permanent) {
                 return Ok(());
             }
+            let len = match self.device.receive(buffer.as_mut_slice())? {
+                Received::Request(len) => len,
+                Received::Again => continue,
+                Received::Unmounted => {
+                    self.shared.close_bench();
+                    return Ok(());
+                }
+            };
+            self.handle(buffer.slice(0..len), &seat);
         }
     }
 
-    fn handle(&mut self, bytes: &[u8], last_idle: bool) {
+    fn handle(&mut self, bytes: &[u8], seat: &Seat) {
         let (header, operation) = match parse(bytes, self.dialect) {
             Ok(request) => request,
             Err((header, error)) => {
@@ -74,8 +79,8 @@ impl<F: Filesystem> Worker<F> {
         };
         match operation {
             Operation::Forget { .. } | Operation::BatchForget(_) | Operation::Interrupt { .. } => {}
-            _ if last_idle => Shared::spawn_worker(&self.shared),
-            _ => {}
+            _ if self.shared.fs.hands_over() => {}
+            _ => self.shared.pass_role(seat),
         }
         match operation {
             Operation::Interrupt { unique } => {

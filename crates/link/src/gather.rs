@@ -8,7 +8,7 @@ use crate::cmd::Cmd;
 use crate::conn::Conn;
 use crate::error::LinkError;
 use crate::reply::Reply;
-use crate::transport::{Outbox, Wait, poll_until, reason};
+use crate::transport::{Outbox, Wait, poll_watching, reason};
 use rustix::event::{PollFd, PollFlags};
 use std::io;
 use std::time::Instant;
@@ -64,11 +64,10 @@ pub fn wait_any(conns: &[&Conn], deadline: Instant) -> Result<Option<usize>, Lin
     {
         return Ok(Some(at));
     }
-    let mut fds: Vec<PollFd<'_>> =
-        conns.iter().map(|c| PollFd::new(c.transport(), PollFlags::IN)).collect();
-    match poll_until(&mut fds, deadline) {
-        Ok(true) => Ok(fds.iter().position(|fd| !fd.revents().is_empty())),
-        Ok(false) => Ok(None),
+    let fds = conns.iter().map(|c| PollFd::new(c.transport(), PollFlags::IN)).collect();
+    match poll_watching(fds, deadline) {
+        Ok(Some(events)) => Ok(events.iter().position(|events| !events.is_empty())),
+        Ok(None) => Ok(None),
         Err(e) => Err(LinkError::unexpected(format!("poll failed: {}", reason(&e)))),
     }
 }
@@ -84,17 +83,14 @@ fn run<'a>(
         if waiting.is_empty() {
             break;
         }
-        let mut fds: Vec<PollFd<'_>> = waiting.iter().map(|&at| tasks[at].poll_fd()).collect();
-        let in_time = poll_until(&mut fds, deadline);
-        let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
-        drop(fds);
-        match in_time {
-            Ok(true) => {
+        let fds = waiting.iter().map(|&at| tasks[at].poll_fd()).collect();
+        match poll_watching(fds, deadline) {
+            Ok(Some(events)) => {
                 for (&at, events) in waiting.iter().zip(events) {
                     tasks[at].proceed(events);
                 }
             }
-            Ok(false) => {
+            Ok(None) => {
                 for &at in &waiting {
                     let e = tasks[at].conn.timed_out();
                     tasks[at].fail(e);

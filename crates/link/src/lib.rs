@@ -16,6 +16,7 @@
 //! is known only above.
 #![forbid(unsafe_code)]
 
+mod bystander;
 mod cmd;
 mod conn;
 mod decode;
@@ -31,6 +32,7 @@ mod subscriber;
 mod tls;
 mod transport;
 
+pub use bystander::{Bystander, about_to_wait, about_to_work, set_bystander};
 pub use cmd::Cmd;
 pub use conn::{Conn, ServerKind, ServerVersion, Timeouts};
 pub use decode::{AGGREGATE_ITEMS_MAX, BULK_BYTES_MAX, NESTING_MAX, REPLY_BYTES_MAX};

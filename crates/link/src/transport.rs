@@ -4,6 +4,7 @@
 //! command costs two system calls. Where a wait must end earlier, or several sockets are waited
 //! for, single calls are made non-blocking by flag, after `poll`.
 
+use crate::bystander;
 use crate::endpoint::{Address, Endpoint};
 use crate::error::LinkError;
 use crate::tls::{TlsSession, tls_cause};
@@ -228,6 +229,9 @@ impl Transport {
     /// Appends to `buf` what has arrived, up to its capacity; 0 means that the peer has closed.
     /// With `fill`, waits until the capacity is used up, where that saves system calls.
     pub(crate) fn recv(&mut self, buf: &mut Vec<u8>, wait: Wait, fill: bool) -> io::Result<usize> {
+        if wait == Wait::Yes && !fill {
+            self.wait_watching()?;
+        }
         let (fd, mut flags) = (self.fd.as_fd(), wait.recv_flags());
         match &mut self.tls {
             None => {
@@ -263,8 +267,21 @@ impl Transport {
     /// Waits until the socket can be read (or written, if `write`); `false` when `deadline` passed.
     pub(crate) fn ready(&self, write: bool, deadline: Instant) -> io::Result<bool> {
         let flags = if write { PollFlags::OUT } else { PollFlags::IN };
-        let mut fds = [PollFd::new(&self.fd, flags)];
-        poll_until(&mut fds, deadline)
+        Ok(poll_watching(vec![PollFd::new(&self.fd, flags)], deadline)?.is_some())
+    }
+
+    /// Before a receiving call that may wait: if this thread has a bystander, waits here, where
+    /// both are watched, until bytes have come or the bystander was told.
+    fn wait_watching(&self) -> io::Result<()> {
+        let Some(bystander) = bystander::current() else { return Ok(()) };
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)].into_iter().collect::<Vec<_>>();
+        fds.extend(bystander::slot(bystander.as_ref()));
+        // Nothing within the time-out: the receiving call says so, by its own.
+        poll_until(&mut fds, Instant::now() + self.wait)?;
+        if fds.get(1).is_some_and(|besides| !besides.revents().is_empty()) {
+            bystander.ready();
+        }
+        Ok(())
     }
 }
 
@@ -274,8 +291,35 @@ impl AsFd for Transport {
     }
 }
 
+/// Waits until one of `fds` is ready and tells what each is ready for; `None` when `deadline`
+/// passed first. The thread's bystander is watched and told meanwhile.
+pub(crate) fn poll_watching(
+    fds: Vec<PollFd<'_>>,
+    deadline: Instant,
+) -> io::Result<Option<Vec<PollFlags>>> {
+    let bystander = bystander::current();
+    let wanted = fds.len();
+    let mut fds: Vec<PollFd<'_>> = fds;
+    fds.extend(bystander.as_ref().and_then(|b| bystander::slot(b.as_ref())));
+    loop {
+        if !poll_until(&mut fds, deadline)? {
+            return Ok(None);
+        }
+        if let (Some(besides), Some(bystander)) = (fds.get(wanted), &bystander)
+            && !besides.revents().is_empty()
+        {
+            bystander.ready();
+            fds.truncate(wanted);
+        }
+        let events: Vec<PollFlags> = fds.iter().take(wanted).map(PollFd::revents).collect();
+        if events.iter().any(|events| !events.is_empty()) {
+            return Ok(Some(events));
+        }
+    }
+}
+
 /// Waits until one of `fds` is ready; `false` when `deadline` passed first.
-pub(crate) fn poll_until(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
+fn poll_until(fds: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = Timespec {

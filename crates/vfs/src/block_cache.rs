@@ -113,7 +113,14 @@ fn fetch(blocks: &Blocks, store: &Store, span: BlockSpan) -> Result<Bytes, VfsEr
         store.read(span.id, span.len, 0, &mut out)?;
         Ok(Bytes::from(out))
     };
-    match blocks.get_value_or_guard(&span.id, Some(SHARED_FETCH_WAIT_MAX)) {
+    let found = match blocks.get_value_or_guard(&span.id, Some(Duration::ZERO)) {
+        GuardResult::Timeout => {
+            ringfs_link::about_to_wait();
+            blocks.get_value_or_guard(&span.id, Some(SHARED_FETCH_WAIT_MAX))
+        }
+        found => found,
+    };
+    match found {
         GuardResult::Value(bytes) => Ok(bytes),
         GuardResult::Guard(guard) => {
             let bytes = load()?;

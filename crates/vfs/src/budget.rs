@@ -30,6 +30,7 @@ impl Budget {
         if !fits(*used) {
             drop(used);
             kick();
+            ringfs_link::about_to_wait();
             let deadline = Instant::now() + WAIT_MAX;
             used = self.used.lock();
             while !fits(*used) {

@@ -50,7 +50,7 @@ impl Vfs {
     /// Commits the pending layer. When that fails the caller is told and the layer is dropped,
     /// as Linux file systems do with pages that cannot be written.
     pub(crate) fn flush_node(&self, node: &Arc<Node>) -> Result<(), VfsError> {
-        let _one_at_a_time = node.flush.lock();
+        let _one_at_a_time = node.begin_flush();
         let Some(layer) = begin(node) else { return Ok(()) };
         let result = self.commit_layer(node, &layer);
         let tail_bytes = layer.tail_bytes();
@@ -72,7 +72,7 @@ impl Vfs {
     /// As [`Self::flush_node`] for the write-back thread, which has nobody to tell: the layer is
     /// kept for the next try, and the next write learns of a full volume.
     fn write_back(&self, node: &Arc<Node>) {
-        let _one_at_a_time = node.flush.lock();
+        let _one_at_a_time = node.begin_flush();
         let Some(layer) = begin(node) else { return };
         match self.commit_layer(node, &layer) {
             Ok(committed) => {

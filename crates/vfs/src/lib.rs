@@ -51,7 +51,7 @@ use collect::Collector;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use flush::WriteBackQueue;
 use node::NodeTable;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use ringfs_base::{Clock, InodeId};
 use ringfs_meta::Session;
 use ringfs_store::Store;
@@ -180,6 +180,24 @@ impl Vfs {
 
     fn victim(&self, ino: InodeId) -> &RwLock<()> {
         &self.victims[ino.0 as usize % VICTIM_STRIPES]
+    }
+
+    /// Excludes the removal of the inode's last name while it is being opened.
+    fn opening(&self, ino: InodeId) -> RwLockReadGuard<'_, ()> {
+        let lock = self.victim(ino);
+        lock.try_read().unwrap_or_else(|| {
+            ringfs_link::about_to_wait();
+            lock.read()
+        })
+    }
+
+    /// Excludes opening the inode while its last name may be removed.
+    fn removing(&self, ino: InodeId) -> RwLockWriteGuard<'_, ()> {
+        let lock = self.victim(ino);
+        lock.try_write().unwrap_or_else(|| {
+            ringfs_link::about_to_wait();
+            lock.write()
+        })
     }
 }
 

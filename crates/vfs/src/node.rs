@@ -149,7 +149,7 @@ pub(crate) struct Node {
     pub(crate) ino: InodeId,
     state: Mutex<NodeState>,
     /// Held for the whole of a flush, so that layers are committed in order.
-    pub(crate) flush: Mutex<()>,
+    flush: Mutex<()>,
     pub(crate) streams: Mutex<Streams>,
     lookups: AtomicU64,
     pub(crate) opens: AtomicU32,
@@ -169,6 +169,14 @@ impl Node {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, NodeState> {
         self.state.lock()
+    }
+
+    /// Held while a layer is committed.
+    pub(crate) fn begin_flush(&self) -> MutexGuard<'_, ()> {
+        self.flush.try_lock().unwrap_or_else(|| {
+            ringfs_link::about_to_wait();
+            self.flush.lock()
+        })
     }
 
     /// As [`Self::lock`] if nobody has it.

@@ -18,7 +18,7 @@ impl Vfs {
     /// seen, and takes its data or extents along.
     pub fn open(&self, ino: InodeId) -> Result<Opened, VfsError> {
         let node = self.nodes.get(ino);
-        let _opening = self.victim(ino).read();
+        let _opening = self.opening(ino);
         node.opens.fetch_add(1, Ordering::SeqCst);
         let known = {
             let state = node.lock();

@@ -75,7 +75,7 @@ impl Vfs {
     /// true until the script has run.
     fn victim_of(&self, ino: Option<InodeId>) -> (Victim, Option<RwLockWriteGuard<'_, ()>>) {
         let Some(ino) = ino else { return (Victim::Unknown, None) };
-        let guard = self.victim(ino).write();
+        let guard = self.removing(ino);
         let open =
             self.nodes.known(ino).is_some_and(|node| node.opens.load(Ordering::SeqCst) > 0);
         (if open { Victim::Open(ino) } else { Victim::NotOpen(ino) }, Some(guard))

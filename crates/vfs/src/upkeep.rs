@@ -202,7 +202,7 @@ impl Vfs {
     }
 
     fn hold_if_open(&self, ino: InodeId) -> bool {
-        let _guard = self.victim(ino).write();
+        let _guard = self.removing(ino);
         let Some(node) = self.nodes.known(ino) else { return false };
         let open = node.opens.load(Ordering::SeqCst) > 0;
         let mut state = node.lock();

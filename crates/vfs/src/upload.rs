@@ -66,6 +66,9 @@ impl Upload {
     fn settled(&self) -> Result<(), VfsError> {
         let deadline = Instant::now() + SETTLE_WAIT_MAX;
         let mut state = self.state.lock();
+        if matches!(&*state, State::Waiting(_)) {
+            ringfs_link::about_to_wait();
+        }
         while matches!(&*state, State::Waiting(_)) {
             if self.arrived.wait_until(&mut state, deadline).timed_out() {
                 return Err(VfsError::BufferFull);
