@@ -172,7 +172,7 @@ fn progress_line() -> impl Fn(&Progress) + Send + Sync {
 fn show<T: Serialize>(json: bool, report: &T, text: impl Fn(&T) -> String) -> Result<(), Failure> {
     if json {
         let document = serde_json::to_value(report)
-            .map_err(|e| Failure::failure(format!("cannot write JSON: {e}")))?;
+            .map_err(|e| Failure::plain(format!("cannot write JSON: {e}")))?;
         print_json(&document);
     } else {
         print(text(report));
@@ -211,8 +211,15 @@ fn fsck_text(report: &FsckReport) -> String {
 }
 
 fn gc_text(report: &GcReport) -> String {
-    let mut table =
-        TextTable::new(&["node", ">blocks", ">garbage", ">bytes", ">being written", ">removed", ""]);
+    let mut table = TextTable::new(&[
+        "node",
+        ">blocks",
+        ">garbage",
+        ">bytes",
+        ">being written",
+        ">removed",
+        "",
+    ]);
     for node in &report.nodes {
         table.row([
             node.node.clone(),

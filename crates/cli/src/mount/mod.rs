@@ -110,7 +110,7 @@ fn serve(
         read_only: arguments.read_only,
         workers_max: usize::from(arguments.threads),
     })
-    .map_err(|e| Failure::failure(format!("{e}; see `ringfs doctor`")))?;
+    .map_err(|e| Failure::plain(format!("{e}; see `ringfs doctor`")))?;
     let session = open.volume.start_session(&SessionInfo {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         pid: std::process::id(),
@@ -136,9 +136,11 @@ fn serve(
     let served = mount.serve(vfs.clone());
     // Whatever ended the serving, what was written is saved.
     let stopped = vfs.stop();
-    served.map_err(|e| Failure::failure(format!("the mount on {} broke: {e}", mountpoint.display())))?;
+    served.map_err(|e| {
+        Failure::plain(format!("the mount on {} broke: {e}", mountpoint.display()))
+    })?;
     stopped.map_err(|e| {
-        Failure::failure(format!("not everything that was written could be saved: {e}"))
+        Failure::plain(format!("not everything that was written could be saved: {e}"))
     })
 }
 
@@ -165,7 +167,7 @@ fn check_mountpoint(path: &Path) -> Result<PathBuf, Failure> {
             )));
         }
         Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {
-            return Err(Failure::failure(format!(
+            return Err(Failure::plain(format!(
                 "the process that served {shown} has died; unmount it first (ringfs umount {shown})"
             )));
         }
@@ -257,8 +259,12 @@ mod tests {
         assert!(check_mountpoint(dir.path()).is_ok());
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        assert!(check_mountpoint(&file).unwrap_err().message.ends_with("is no directory; mount on one"));
-        assert!(check_mountpoint(&dir.path().join("none")).unwrap_err().message.contains("mkdir -p"));
+        assert!(
+            check_mountpoint(&file).unwrap_err().message.ends_with("is no directory; mount on one")
+        );
+        assert!(
+            check_mountpoint(&dir.path().join("none")).unwrap_err().message.contains("mkdir -p")
+        );
     }
 
     #[test]
