@@ -51,7 +51,8 @@ fn a_session_from_format_to_destroy() {
     let degraded = place.run(&["status", &url]);
     assert_eq!(degraded.status.code(), Some(3), "{}", both(&degraded));
     volume.nodes[1].restart_empty();
-    assert_eq!(place.run(&["fsck", &url, "--data"]).status.code(), Some(3));
+    assert_eq!(place.run(&["fsck", &url]).status.code(), Some(3));
+    place.succeed(&["fsck", &url, "--metadata"]);
     place.succeed(&["repair", &url]);
     place.succeed(&["fsck", &url, "--deep"]);
     assert_eq!(place.json(&["fsck", &url, "--json"])["summary"]["inodes"], 3);

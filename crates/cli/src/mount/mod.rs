@@ -12,6 +12,7 @@ use crate::output::{Surroundings, warn};
 use crate::quantity::{parse_bytes, parse_duration};
 use crate::volume_url::{VolumeUrl, shown};
 use clap::Args;
+use parking_lot::Mutex;
 use ringfs_base::SystemClock;
 use ringfs_fuse::{FuseMount, FuseOptions};
 use ringfs_meta::SessionInfo;
@@ -128,20 +129,25 @@ fn serve(
     if let Err(failure) = &record {
         warn(format_args!("`ringfs umount` will not wait until everything is saved: {failure}"));
     }
-    unmount_on_signals(&mount)?;
+    let ending = Arc::new(Mutex::new(()));
+    end_on_signals(&mount, vfs.clone(), ending.clone())?;
     if arguments.in_background {
         background::announce_when_answering(&mountpoint, arguments.log.clone())?;
     }
 
     let served = mount.serve(vfs.clone());
+    // Whoever holds it already saves everything and ends the process.
+    let _ending = ending.lock();
     // Whatever ended the serving, what was written is saved.
-    let stopped = vfs.stop();
-    served.map_err(|e| {
-        Failure::plain(format!("the mount on {} broke: {e}", mountpoint.display()))
-    })?;
-    stopped.map_err(|e| {
-        Failure::plain(format!("not everything that was written could be saved: {e}"))
-    })
+    let saved = save(&vfs);
+    served
+        .map_err(|e| Failure::plain(format!("the mount on {} broke: {e}", mountpoint.display())))?;
+    saved
+}
+
+fn save(vfs: &Vfs) -> Result<(), Failure> {
+    vfs.stop()
+        .map_err(|e| Failure::plain(format!("not everything that was written could be saved: {e}")))
 }
 
 fn config(arguments: &MountArguments) -> VfsConfig {
@@ -224,29 +230,47 @@ fn check_nodes(store: &Store) -> Result<(), Failure> {
     Ok(())
 }
 
-/// SIGTERM and SIGINT unmount; a second one while programs have files open does so all the same.
-fn unmount_on_signals(mount: &FuseMount) -> Result<(), Failure> {
+/// SIGTERM and SIGINT unmount. If programs have files open, everything they have written is saved and
+/// the process ends all the same: it is on its way down, with the machine perhaps.
+fn end_on_signals(mount: &FuseMount, vfs: Arc<Vfs>, ending: Arc<Mutex<()>>) -> Result<(), Failure> {
     let unmounter = mount.unmounter();
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
         .map_err(|e| Failure::io("receive signals", &e))?;
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            let mut before = false;
-            for _ in signals.forever() {
-                let result = if before { unmounter.unmount_lazy() } else { unmounter.unmount() };
-                if let Err(e) = result {
-                    warn(format_args!(
-                        "cannot unmount {}: {e}; close the files that are open there, or send the \
-                         signal again to unmount all the same",
-                        unmounter.mountpoint().display()
-                    ));
-                }
-                before = true;
+            let Some(_) = signals.forever().next() else { return };
+            let place = unmounter.mountpoint().to_owned();
+            if let Err(e) = sync(&place) {
+                warn(format_args!("pages that programs have mapped may not be saved: {e}"));
             }
+            if unmounter.unmount().is_ok() {
+                return;
+            }
+            let _ending = ending.lock();
+            warn(format_args!(
+                "programs lose the files that they have open in {}",
+                place.display()
+            ));
+            if let Err(e) = unmounter.unmount_lazy() {
+                warn(format_args!("cannot unmount {}: {e}", place.display()));
+            }
+            let code = match save(&vfs) {
+                Ok(()) => 0,
+                Err(failure) => {
+                    eprintln!("ringfs: {failure}");
+                    failure.exit as i32
+                }
+            };
+            std::process::exit(code);
         })
         .map(|_| ())
         .map_err(|e| Failure::io("start a thread", &e))
+}
+
+/// Makes the kernel hand over the pages that programs changed through memory maps.
+fn sync(mountpoint: &Path) -> std::io::Result<()> {
+    Ok(rustix::fs::syncfs(std::fs::File::open(mountpoint)?)?)
 }
 
 #[cfg(test)]
