@@ -1,5 +1,7 @@
 //! One test for each invariant of the metadata: broken on purpose, it is found, and nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod world;
 
 use ringfs_base::{InodeId, SliceId};
@@ -407,6 +409,7 @@ fn a_live_volume_under_change_has_no_false_findings() {
             }
             s.end().unwrap();
         });
+        let end = world::EndOnDrop(&done);
         for _ in 0..10 {
             let report = w.fsck(Checks::Metadata);
             let bad: Vec<&str> = report
@@ -417,7 +420,7 @@ fn a_live_volume_under_change_has_no_false_findings() {
                 .collect();
             assert!(bad.is_empty(), "{bad:#?}");
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(end);
         writer.join().unwrap();
     });
     w.assert_clean(Checks::Metadata);

@@ -9,7 +9,7 @@ use ringfs_fusewire::{
     InitFlags, OpenFlags, Opened, Request, StatFs, WriteFlags,
 };
 use ringfs_meta::{FileKind, NewInode, RenameMode, SetAttr, XattrMode};
-use ringfs_vfs::{Looked, Times, Vfs, VfsError};
+use ringfs_vfs::{Looked, Times, Vfs, VfsError, WriteMode, without_set_id};
 use std::sync::Arc;
 
 /// Flags of open(2), rename(2) and setxattr(2) on Linux that are looked at here.
@@ -53,6 +53,15 @@ impl RingFs {
         let new = new_inode(req, mode, special)?;
         let made = self.vfs.make(inode(parent), name, &new);
         made.map(|looked| entry(&looked)).map_err(|e| errno("create", parent, &e))
+    }
+
+    /// The permission bits that remain of `perm` (those it has, if none) when somebody without
+    /// privileges truncates a file or changes its owner.
+    fn perm_without_set_id(&self, ino: u64, perm: Option<u16>) -> FsResult<u16> {
+        let looked = self.vfs.getattr(inode(ino)).map_err(|e| errno("setattr", ino, &e))?;
+        let perm = perm.unwrap_or(looked.attr.perm);
+        // A directory's set-group-id bit means inheritance and stays.
+        Ok(if looked.attr.is_dir() { perm } else { without_set_id(perm) })
     }
 
     /// Walks a directory from a listing's offset. `push` answers true when it is full.
@@ -167,7 +176,10 @@ impl Filesystem for RingFs {
                 | InitFlags::DO_READDIRPLUS
                 | InitFlags::READDIRPLUS_AUTO
                 | InitFlags::CACHE_SYMLINKS
-                | InitFlags::ASYNC_DIO,
+                | InitFlags::ASYNC_DIO
+                // Set-id bits are taken away where the kernel says so, and it need not ask for
+                // security.capability before every write.
+                | InitFlags::HANDLE_KILLPRIV_V2,
         );
         caps.refuse(InitFlags::AUTO_INVAL_DATA);
     }
@@ -214,8 +226,12 @@ impl Filesystem for RingFs {
     }
 
     fn setattr(&self, _: &Request<'_>, ino: u64, set: &wire::SetAttr) -> FsResult<AttrReply> {
+        let mut perm = set.mode.map(|mode| (mode & 0o7777) as u16);
+        if set.kill_suidgid {
+            perm = Some(self.perm_without_set_id(ino, perm)?);
+        }
         let change = SetAttr {
-            perm: set.mode.map(|mode| (mode & 0o7777) as u16),
+            perm,
             uid: set.uid,
             gid: set.gid,
             size: set.size,
@@ -340,8 +356,9 @@ impl Filesystem for RingFs {
     fn write(&self, _: &Request<'_>, ino: u64, at: wire::WriteAt<'_>) -> FsResult<u32> {
         // Pages of a mapping are written back where they lie, whatever the file was opened for.
         let append = at.flags & O_APPEND != 0 && !at.write_flags.contains(WriteFlags::CACHE);
+        let kill_suid = at.write_flags.contains(WriteFlags::KILL_SUIDGID);
         self.vfs
-            .write(inode(ino), at.offset, at.data, append)
+            .write(inode(ino), at.offset, at.data, WriteMode { append, kill_suid })
             .map(|()| at.data.len() as u32)
             .map_err(|e| errno("write", ino, &e))
     }

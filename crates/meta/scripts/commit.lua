@@ -46,7 +46,8 @@ if kind % 2 == 1 then
       local len = unpack('>I4', records, at + 4)
       local pos = top % CHUNK
       if pos + len > CHUNK then return '\248' .. attr end
-      local chunk, record = fmt('%d', (top - pos) / CHUNK), pack('>I4', pos) .. sub(records, at + 4, at + 23)
+      local chunk = fmt('%d', (top - pos) / CHUNK)
+      local record = pack('>I4', pos) .. sub(records, at + 4, at + 23)
       if writes[#writes - 1] == chunk then
         writes[#writes] = writes[#writes] .. record
       else
@@ -103,5 +104,5 @@ local previous = sub(attr, 33, 40)
 attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. pack('>I8', top) .. mtime
   .. after(mtime, previous) .. sub(attr, 41)
 call('HSET', key, field, attr)
-return finish('\0' .. attr .. pack('>I8I4I8', old, longest / 24, tonumber(epoch)) .. previous, 'A' .. ino,
-  0, top - old)
+return finish('\0' .. attr .. pack('>I8I4I8', old, longest / 24, tonumber(epoch)) .. previous,
+  'A' .. ino, 0, top - old)

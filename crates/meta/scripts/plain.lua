@@ -1,4 +1,5 @@
--- Fragment: how every script begins that is no mutation of a session's lane. KEYS[1] as in begin.lua.
+-- Fragment: how every script begins that is no mutation of a session's lane. KEYS[1] as in
+-- begin.lua.
 local spread = unpack  -- of Lua, before `unpack` becomes that of struct
 local call, sub, pack, unpack = redis.call, string.sub, struct.pack, struct.unpack
 local fmt, concat = string.format, table.concat

@@ -1,7 +1,7 @@
 -- Removes an orphan that nobody has open. The caller says by calling that it has it not open.
 -- ARGV[2] = inode (8).
--- Reply: 0 or 246 | 0 done, 1 held, 2 there is none, 3 more to do: send it again under the next number
--- | freed extent records.
+-- Reply: 0 or 246 | 0 done, 1 held, 2 there is none, 3 more to do: send it again under the next
+-- number | freed extent records.
 -- Invariant: every other session has acknowledged the orphan (`q`), nobody holds it (`h`).
 -- At most 256 chunks a call. The first write is a deletion.
 local ino = sub(ARGV[2], 1, 8)

@@ -100,7 +100,8 @@ else
 end
 -- The directory `op` or `np` itself cannot be the one that moves or is replaced: it would be
 -- below itself, or not empty.
-sattr = sub(sattr, 1, 32) .. after(now, sub(sattr, 33, 40)) .. sub(sattr, 41, 56) .. (sdir and np or sub(sattr, 57))
+sattr = sub(sattr, 1, 32) .. after(now, sub(sattr, 33, 40)) .. sub(sattr, 41, 56)
+  .. (sdir and np or sub(sattr, 57))
 call('HSET', skey, sfield, sattr)
 local reply = '\0' .. oattr .. nattr .. sino .. char(#sattr) .. sattr
 local changes = 'A' .. op .. 'A' .. sino .. 'E' .. op .. pack('>I2', #oname) .. oname
@@ -109,7 +110,8 @@ if op ~= np then changes = changes .. 'A' .. np end
 if not dst then return finish(reply .. '\255', changes, 0, 0) end
 changes = changes .. 'A' .. dino
 if mode == 2 then
-  dattr = sub(dattr, 1, 32) .. after(now, sub(dattr, 33, 40)) .. sub(dattr, 41, 56) .. (ddir and op or sub(dattr, 57))
+  dattr = sub(dattr, 1, 32) .. after(now, sub(dattr, 33, 40)) .. sub(dattr, 41, 56)
+    .. (ddir and op or sub(dattr, 57))
   call('HSET', dkey, dfield, dattr)
   return finish(reply .. '\3' .. dino .. char(#dattr) .. dattr, changes, 0, 0)
 end

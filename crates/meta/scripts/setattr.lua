@@ -94,4 +94,5 @@ local previous = sub(attr, 33, 40)
 attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 8) .. uid .. gid .. sizes .. mtime
   .. after(sub(A, 44, 51), previous) .. atime .. sub(attr, 49)
 call('HSET', key, field, attr)
-return finish('\0' .. more .. char(#attr) .. attr .. previous .. table.concat(freed), 'A' .. ino, 0, delta)
+return finish('\0' .. more .. char(#attr) .. attr .. previous .. table.concat(freed),
+  'A' .. ino, 0, delta)

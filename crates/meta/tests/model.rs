@@ -429,9 +429,22 @@ fn run(ops: &[Op]) {
     both.same_tree();
 }
 
+/// Found by the test below: the hole that a truncation leaves was reported as a slice freed.
+#[test]
+fn holes_are_no_slices_to_free() {
+    let file =
+        |name: &[u8]| Op::Create { dir: 0, name: name.to_vec(), kind: Kind::File, perm: 0o644 };
+    run(&[
+        file(b"a"),
+        Op::Write { id: 1, offset: None, len: 13, byte: 1, small: false },
+        Op::Truncate { id: 1, size: 1 },
+        Op::Remove { dir: 0, name: b"a".to_vec(), directory: false, open: false },
+    ]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 48,
+        cases: 96,
         max_shrink_iters: 200,
         failure_persistence: None,
         ..ProptestConfig::default()

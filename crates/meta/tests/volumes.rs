@@ -28,8 +28,10 @@ fn a_volume_is_made_once_found_listed_and_removed() {
     let other = VolumeName::new("other").unwrap();
     let error = Volume::open(&endpoint, PATIENT, &other).err().unwrap();
     assert!(matches!(error, MetaError::NoSuchVolume { .. }), "{error}");
-    assert_eq!(Volume::open(&endpoint, PATIENT, &f.volume.config().name).unwrap().config(),
-        f.volume.config());
+    assert_eq!(
+        Volume::open(&endpoint, PATIENT, &f.volume.config().name).unwrap().config(),
+        f.volume.config()
+    );
 
     Volume::format(&endpoint, PATIENT, &config("other"), 5, 6, t(1)).unwrap();
     let names = Volume::list(&endpoint, PATIENT).unwrap();
@@ -113,7 +115,8 @@ fn the_barrier_waits_for_what_the_volume_promises() {
     f.session.barrier().unwrap();
     assert!(!f.server.commandstats().contains_key("incr"));
 
-    let always = ServerOptions { appendfsync: Some(AppendFsync::Always), ..ServerOptions::default() };
+    let always =
+        ServerOptions { appendfsync: Some(AppendFsync::Always), ..ServerOptions::default() };
     with_durability(Durability::Disk, always).session.barrier().unwrap();
     let error = with_durability(Durability::Disk, ServerOptions::default()).session.barrier();
     assert_eq!(posix(error.unwrap_err()), Errno::EIO);
@@ -125,7 +128,8 @@ fn the_barrier_of_level_replica_needs_the_replica() {
     let volume = f.volume_at(&f.server.url(), Duration::from_millis(200), SOON);
     assert_eq!(posix(volume.barrier().unwrap_err()), Errno::EIO);
     let (address, port) = f.server.address();
-    let extra = vec![format!("replicaof {address} {port}"), "repl-diskless-load on-empty-db".into()];
+    let extra =
+        vec![format!("replicaof {address} {port}"), "repl-diskless-load on-empty-db".into()];
     f.server.config_set("repl-diskless-sync-delay", "0");
     let _replica = RedisServer::start(ServerOptions { extra, ..ServerOptions::default() });
     let limit = std::time::Instant::now() + SOON;

@@ -1,7 +1,7 @@
 //! Removing and listing blocks, and asking the nodes how they are.
 
 use crate::Shared;
-use crate::exchange::{Batch, exchange};
+use crate::exchange::{Batch, Traffic, exchange};
 use crate::node::Haste;
 use crate::placement::NodeIndex;
 use ringfs_base::{BlockId, NodeName};
@@ -53,7 +53,13 @@ pub(crate) fn remove(shared: &Shared, blocks: &[BlockId]) -> Removed {
             .iter()
             .map(|(node, keys)| Batch { node: *node, cmds: vec![Cmd::new("UNLINK").args(keys)] })
             .collect();
-        let replies = exchange(&view, &batches, shared.config.reply_within(0), Haste::Normal);
+        let replies = exchange(
+            &view,
+            &batches,
+            shared.config.reply_within(0),
+            Haste::Normal,
+            Traffic::Questions,
+        );
         for ((node, keys), reply) in keys.iter().zip(replies.into_iter().flatten()) {
             match reply.and_then(Reply::into_int) {
                 Ok(copies) => removed.copies += copies as usize,
@@ -85,8 +91,14 @@ pub(crate) fn list(
         .arg("COUNT")
         .int(SCAN_COUNT);
     let batches = [Batch { node, cmds: vec![cmd] }];
-    let mut replies =
-        exchange(&view, &batches, shared.config.reply_within(0), Haste::LastResort).into_iter();
+    let mut replies = exchange(
+        &view,
+        &batches,
+        shared.config.reply_within(0),
+        Haste::LastResort,
+        Traffic::Questions,
+    )
+    .into_iter();
     let reply = replies.next().and_then(|mut replies| replies.pop());
     let odd = || LinkError::unexpected("a reply of another shape than SCAN's");
     let mut parts = reply.ok_or_else(odd)??.into_array()?.into_iter();
@@ -135,7 +147,8 @@ pub(crate) fn status(shared: &Shared) -> Vec<NodeStatus> {
     let batches: Vec<Batch<'_>> = (0..view.peers.len())
         .map(|node| Batch { node: NodeIndex(node), cmds: vec![Cmd::new("INFO").arg("memory")] })
         .collect();
-    let replies = exchange(&view, &batches, shared.config.reply_within(0), Haste::Normal);
+    let replies =
+        exchange(&view, &batches, shared.config.reply_within(0), Haste::Normal, Traffic::Questions);
     let mut list = Vec::new();
     for ((place, peer), reply) in view.peers.iter().enumerate().zip(replies.into_iter().flatten()) {
         list.push(NodeStatus {

@@ -34,7 +34,7 @@ const WAIT_PER_MIB: Duration = Duration::from_millis(40);
 impl Default for StoreConfig {
     fn default() -> StoreConfig {
         StoreConfig {
-            codec: Codec::Lz4,
+            codec: Codec::default(),
             segment_bytes: 32 << 10,
             min_copies: 1,
             // A write waits once for a frozen owner and then takes a stand-in: this keeps the
@@ -42,7 +42,6 @@ impl Default for StoreConfig {
             timeouts: Timeouts {
                 connect: Duration::from_millis(500),
                 reply: Duration::from_millis(600),
-                ..Timeouts::default()
             },
             read_hedge: Duration::from_millis(50),
         }

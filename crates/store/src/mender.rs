@@ -69,10 +69,10 @@ impl Mender {
 
     /// Hands over a task; if the queue is full it is dropped and counted.
     pub(crate) fn send(&self, task: Task) {
-        if let Task::Repair(block) | Task::Owed(block) = task {
-            if !self.queued.lock().insert(block) {
-                return;
-            }
+        if let Task::Repair(block) | Task::Owed(block) = task
+            && !self.queued.lock().insert(block)
+        {
+            return;
         }
         self.busy.fetch_add(1, Ordering::SeqCst);
         if let Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) =

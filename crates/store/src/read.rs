@@ -7,7 +7,7 @@
 
 use crate::Shared;
 use crate::error::StoreError;
-use crate::exchange::{Batch, exchange};
+use crate::exchange::{Batch, Traffic, exchange};
 use crate::frame::{Damage, Header, header_bytes};
 use crate::mender::Task;
 use crate::node::{Haste, Peer, View};
@@ -219,7 +219,8 @@ fn holders(
         .iter()
         .map(|node| Batch { node: *node, cmds: vec![Cmd::new("EXISTS").arg(&key)] })
         .collect();
-    let replies = exchange(view, &batches, shared.config.reply_within(0), Haste::Normal);
+    let replies =
+        exchange(view, &batches, shared.config.reply_within(0), Haste::Normal, Traffic::Questions);
     let mut holders = Vec::new();
     for (node, reply) in nodes.iter().zip(replies.into_iter().flatten()) {
         match reply.and_then(Reply::into_int) {

@@ -5,8 +5,7 @@
 
 use crate::Shared;
 use crate::error::StoreError;
-use crate::exchange::{Batch, exchange};
-use crate::node::Haste;
+use crate::exchange::{Batch, ask_each};
 use crate::placement::{NodeIndex, mix};
 use crate::plan::owners_order;
 use crate::read::{Answer, Want, read};
@@ -76,22 +75,23 @@ fn read_round(shared: &Shared, requests: &mut [ReadReq<'_>]) -> Result<(), Store
             }
         }
     }
-    let replies = exchange(&view, &batches, shared.config.reply_within(bytes), Haste::Normal);
-    drop(batches);
-    let mut good = 0;
-    for (places, replies) in places.into_iter().zip(replies) {
-        for (place, reply) in places.into_iter().zip(replies) {
-            let (want, out) = (&wants[place], &mut *requests[place].out);
-            let taken = reply.map(|reply| want.take(shared, reply, out));
-            if matches!(taken, Ok(Answer::Good)) {
-                good += 1;
-                shared.counters.bytes_read.add(out.len());
-            } else {
-                // The single read finds the same trouble, and counts and repairs it.
-                read(shared, want, out)?;
-            }
+    let (mut good, mut again) = (0, Vec::new());
+    let within = shared.config.reply_within(bytes);
+    ask_each(&view, &batches, within, |batch, cmd, reply| {
+        let place = places[batch][cmd];
+        let (want, out) = (&wants[place], &mut *requests[place].out);
+        if matches!(reply.map(|reply| want.take(shared, reply, out)), Ok(Answer::Good)) {
+            good += 1;
+            shared.counters.bytes_read.add(out.len());
+        } else {
+            again.push(place);
         }
-    }
+    });
+    drop(batches);
     shared.counters.blocks_read.add(good);
+    for place in again {
+        // The single read finds the same trouble, and counts and repairs it.
+        read(shared, &wants[place], requests[place].out)?;
+    }
     Ok(())
 }

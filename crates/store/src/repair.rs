@@ -2,7 +2,7 @@
 
 use crate::Shared;
 use crate::error::StoreError;
-use crate::exchange::{Batch, exchange};
+use crate::exchange::{Batch, Traffic, exchange};
 use crate::frame::{Damage, Header, PREFIX_BYTES, header_bytes};
 use crate::node::{Haste, View};
 use crate::placement::NodeIndex;
@@ -140,7 +140,13 @@ fn check_batch(
         Depth::Header => 0,
         Depth::Contents => CHECK_BYTES_MAX * batches.len(),
     };
-    let replies = exchange(view, &batches, shared.config.reply_within(bytes), Haste::Normal);
+    let replies = exchange(
+        view,
+        &batches,
+        shared.config.reply_within(bytes),
+        Haste::Normal,
+        Traffic::Questions,
+    );
     let mut found: Vec<Vec<Copy>> = blocks.iter().map(|_| Vec::new()).collect();
     for ((batch, places), replies) in batches.iter().zip(places).zip(replies) {
         let mut replies = replies.into_iter();
@@ -245,7 +251,13 @@ fn survey(shared: &Shared, view: &View, block: BlockId, nodes: &[NodeIndex]) -> 
         .map(|node| Batch { node: *node, cmds: vec![Cmd::new("GET").arg(&key)] })
         .collect();
     let bytes = nodes.len() << 20;
-    let replies = exchange(view, &batches, shared.config.reply_within(bytes), Haste::Normal);
+    let replies = exchange(
+        view,
+        &batches,
+        shared.config.reply_within(bytes),
+        Haste::Normal,
+        Traffic::Questions,
+    );
     let mut survey = Survey { good: None, states: Vec::new() };
     for (node, reply) in nodes.iter().zip(replies.into_iter().flatten()) {
         let state = match reply.and_then(Reply::into_bytes) {
@@ -311,7 +323,7 @@ pub(crate) fn repair(
             })
             .collect();
         let within = shared.config.reply_within(frame.len() * batches.len());
-        let replies = exchange(&view, &batches, within, Haste::Normal);
+        let replies = exchange(&view, &batches, within, Haste::Normal, Traffic::Payloads);
         for (batch, reply) in batches.iter().zip(replies.into_iter().flatten()) {
             match reply.and_then(Reply::into_ok) {
                 Ok(_) => repaired.written += 1,
@@ -338,7 +350,8 @@ fn drop_surplus(shared: &Shared, view: &View, block: BlockId, owners: &[NodeInde
         .into_iter()
         .map(|node| Batch { node, cmds: vec![Cmd::new("UNLINK").arg(&key)] })
         .collect();
-    let replies = exchange(view, &batches, shared.config.reply_within(0), Haste::Normal);
+    let replies =
+        exchange(view, &batches, shared.config.reply_within(0), Haste::Normal, Traffic::Questions);
     let mut dropped = 0;
     for reply in replies.into_iter().flatten() {
         match reply.and_then(Reply::into_int) {

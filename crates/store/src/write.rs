@@ -2,14 +2,14 @@
 
 use crate::Shared;
 use crate::error::StoreError;
-use crate::exchange::{Batch, exchange};
+use crate::exchange::{Batch, Traffic, exchange};
 use crate::frame::{Encoded, RAW_BYTES_MAX};
 use crate::mender::Task;
 use crate::node::{Haste, View};
 use crate::placement::NodeIndex;
 use crate::tracker::{Outcome, Tracker, Verdict};
 use ringfs_base::BlockId;
-use ringfs_link::{Cmd, LinkError};
+use ringfs_link::{Cmd, Health, LinkError};
 
 /// How a successful write went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -92,10 +92,10 @@ fn place(
                     .peer(node)
                     .is_some_and(|peer| haste == Haste::LastResort || !peer.is_suspect());
                 if down || !usable {
-                    if let Some(peer) = view.peer(node) {
-                        if let Err(cause) = suspicion(peer) {
-                            note(&mut causes, node, cause);
-                        }
+                    if let Some(Health::Suspect { cause, .. }) =
+                        view.peer(node).map(|peer| peer.pool.health())
+                    {
+                        note(&mut causes, node, cause);
                     }
                     tracker.record(place, node, Outcome::Failed);
                 } else {
@@ -119,7 +119,8 @@ fn place(
         let bytes: usize =
             sends.iter().flat_map(|(_, places)| places).map(|p| frame_bytes[*p]).sum();
         shared.counters.bytes_sent.add(bytes);
-        let replies = exchange(view, &batches, shared.config.reply_within(bytes), haste);
+        let within = shared.config.reply_within(bytes);
+        let replies = exchange(view, &batches, within, haste, Traffic::Payloads);
         drop(batches);
         for ((node, places), replies) in sends.iter().zip(replies) {
             for (place, reply) in places.iter().zip(replies) {
@@ -181,16 +182,10 @@ fn take_back(shared: &Shared, view: &View, blocks: &[(BlockId, &[u8])], tracker:
             None => batches.push(Batch { node, cmds: vec![cmd] }),
         }
     }
-    let results = exchange(view, &batches, shared.config.reply_within(0), Haste::Normal);
+    let results =
+        exchange(view, &batches, shared.config.reply_within(0), Haste::Normal, Traffic::Questions);
     let failed = results.iter().flatten().filter(|reply| reply.is_err()).count();
     shared.counters.removals_failed.add(failed);
-}
-
-fn suspicion(peer: &crate::node::Peer) -> Result<(), LinkError> {
-    match peer.pool.health() {
-        ringfs_link::Health::Up => Ok(()),
-        ringfs_link::Health::Suspect { cause, .. } => Err(cause),
-    }
 }
 
 /// Keeps the latest failure of each node.

@@ -156,7 +156,7 @@ impl Vfs {
                 CommitData::Extents(&by_chunk)
             };
             let request =
-                CommitRequest { data, epoch, mtime: layer.mtime, kill_suid: false };
+                CommitRequest { data, epoch, mtime: layer.mtime, kill_suid: layer.kill_suid };
             match self.session.commit(node.ino, &request)? {
                 Commit::Done(commit) => {
                     return Ok(LayerCommit { commit, records, as_inline: None });
@@ -196,7 +196,7 @@ impl Vfs {
             data,
             epoch: self.placements.epoch(),
             mtime: layer.mtime,
-            kill_suid: false,
+            kill_suid: layer.kill_suid,
         };
         match self.session.commit(node.ino, &request)? {
             Commit::Done(commit) => {
@@ -248,7 +248,11 @@ impl Vfs {
                 bytes.extend_from_slice(&piece);
             }
         }
-        let mut moved = Pending { append_from: Some(size), ..Pending::default() };
+        let mut moved = Pending {
+            append_from: Some(size),
+            kill_suid: layer.kill_suid,
+            ..Pending::default()
+        };
         moved.write(
             size,
             &bytes,

@@ -39,13 +39,16 @@ pub use coherence::{KernelCache, KernelChange};
 pub use config::VfsConfig;
 pub use error::VfsError;
 pub use names::{DirListing, Looked};
+pub use node::without_set_id;
 pub use open::Opened;
 pub use upkeep::Placements;
+pub use write::WriteMode;
 
 use block_cache::BlockCache;
 use budget::Budget;
 use coherence::{Changes, KernelQueue};
 use collect::Collector;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use flush::WriteBackQueue;
 use node::NodeTable;
 use parking_lot::{Mutex, RwLock};
@@ -80,6 +83,8 @@ pub struct Vfs {
     /// that the answer to "is it open here?" stays true until the script has run.
     victims: Vec<RwLock<()>>,
     stopping: AtomicBool,
+    /// Nothing is ever sent: the sender goes when the mount stops, and that wakes the workers.
+    stopped: (Mutex<Option<Sender<()>>>, Receiver<()>),
     workers: Mutex<Vec<JoinHandle<()>>>,
     watch: Mutex<Option<ringfs_meta::Watch>>,
     upkeep: upkeep::Upkeep,
@@ -97,6 +102,7 @@ impl Vfs {
         kernel: Arc<dyn KernelCache>,
     ) -> Result<Arc<Vfs>, VfsError> {
         let budget = Arc::new(Budget::new(config.write_buffer_bytes));
+        let (stop, stopped) = bounded(0);
         let vfs = Arc::new(Vfs {
             uploader: Uploader::start(store.clone(), budget.clone(), config.upload_threads),
             blocks: BlockCache::start(
@@ -117,6 +123,7 @@ impl Vfs {
             placements,
             victims: (0..VICTIM_STRIPES).map(|_| RwLock::new(())).collect(),
             stopping: AtomicBool::new(false),
+            stopped: (Mutex::new(Some(stop)), stopped),
             workers: Mutex::default(),
             watch: Mutex::default(),
             upkeep: upkeep::Upkeep::new(),
@@ -135,6 +142,7 @@ impl Vfs {
         let flushed = self.flush_all();
         self.write_back.wake();
         self.upkeep.wake();
+        *self.stopped.0.lock() = None;
         *self.watch.lock() = None;
         for worker in self.workers.lock().drain(..) {
             if worker.join().is_err() {

@@ -23,7 +23,8 @@ impl NameMemory {
         NameMemory { names: Cache::new(NAMES_MAX), hasher: RandomState::new() }
     }
 
-    fn key(&self, parent: InodeId, name: &[u8]) -> u64 {
+    /// A keyed hash of a name in a directory.
+    pub(crate) fn key(&self, parent: InodeId, name: &[u8]) -> u64 {
         self.hasher.hash_one((parent, name))
     }
 

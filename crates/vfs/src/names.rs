@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ringfs_base::limits::{NAME_BYTES_MAX, SYMLINK_BYTES_MAX};
 use ringfs_base::{Errno, InodeId};
 use ringfs_meta::{Attr, Created, DirPage, FileKind, NewInode};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// An inode and how long the frontend may believe it.
@@ -32,6 +33,9 @@ impl Vfs {
     pub fn lookup(&self, parent: InodeId, name: &[u8]) -> Result<Looked, (VfsError, Duration)> {
         let before = self.changes.before();
         check_name(name).map_err(|e| (e, Duration::ZERO))?;
+        if self.is_known_missing(parent, name) {
+            return Err((Errno::ENOENT.into(), self.config.kernel_ttl));
+        }
         match self.session.lookup(parent, name) {
             Ok(found) => {
                 self.note_attr(&found.parent, before);
@@ -82,13 +86,18 @@ impl Vfs {
             }
         }
         let before = self.changes.before();
+        self.expect_name(parent, name);
         let Created { attr, parent: dir, created } =
             self.session.create(parent, name, new, self.clock.now())?;
         self.note_attr(&dir, before);
         self.names.note(parent, name, attr.ino);
         let looked = self.entered(attr, parent, before);
-        if created && attr.kind == FileKind::File {
-            self.nodes.get(attr.ino).lock().content = Content::empty(attr.ctime);
+        if created {
+            let node = self.nodes.get(attr.ino);
+            let mut state = node.lock();
+            state.content = Content::empty(attr.ctime);
+            // Nobody can have put a name into it: nobody but us knows it yet.
+            state.names = attr.is_dir().then(HashSet::new);
         }
         Ok((looked, created))
     }
@@ -97,6 +106,7 @@ impl Vfs {
     pub fn link(&self, ino: InodeId, parent: InodeId, name: &[u8]) -> Result<Looked, VfsError> {
         check_name(name)?;
         let before = self.changes.before();
+        self.expect_name(parent, name);
         let made = self.session.link(ino, parent, name, self.clock.now())?;
         if !made.created {
             return Err(Errno::EEXIST.into());
@@ -138,6 +148,22 @@ impl Vfs {
     /// Take this before [`Self::readdir`] and give it to [`Self::enter_listed`].
     pub fn begin_listing(&self) -> DirListing {
         DirListing(self.changes.before())
+    }
+
+    /// The directory was made by this mount and the name never came into it, as far as is known:
+    /// a lookup before a create, which the kernel always makes, needs no round trip.
+    fn is_known_missing(&self, parent: InodeId, name: &[u8]) -> bool {
+        let Some(node) = self.nodes.known(parent) else { return false };
+        let state = node.lock();
+        state.names.as_ref().is_some_and(|names| !names.contains(&self.names.key(parent, name)))
+    }
+
+    /// Take note before the name is made: a name too many costs a round trip, one too few would
+    /// hide a file.
+    pub(crate) fn expect_name(&self, parent: InodeId, name: &[u8]) {
+        if let Some(node) = self.nodes.known(parent) {
+            node.lock().expect_name(self.names.key(parent, name));
+        }
     }
 
     /// The frontend learns of an inode: one more reference, attributes cached if still right.

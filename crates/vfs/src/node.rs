@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use ringfs_base::limits::BLOCK_BYTES;
 use ringfs_base::{BlockId, InodeId, SliceId, Timestamp};
 use ringfs_meta::{Attr, ExtentRecord, OpenData};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -76,6 +76,9 @@ pub(crate) struct NodeState {
     pub(crate) failure: Option<VfsError>,
     /// In the write-back queue.
     pub(crate) queued: bool,
+    /// A directory all of whose names are among these (keyed hashes): made by this mount, and
+    /// every name that came since was noted. What is not among them does not exist.
+    pub(crate) names: Option<HashSet<u64>>,
     /// The last name is gone and this mount holds the inode until its last close.
     pub(crate) held: bool,
 }
@@ -89,6 +92,9 @@ impl NodeState {
                 attr.size = attr.size.max(layer.end);
                 attr.mtime = attr.mtime.max(layer.mtime);
                 attr.ctime = attr.ctime.max(layer.mtime);
+                if layer.kill_suid {
+                    attr.perm = without_set_id(attr.perm);
+                }
             }
         }
         Some(attr)
@@ -114,7 +120,28 @@ impl NodeState {
         self.attr = None;
         self.content = Content::default();
         self.kernel_version = None;
+        self.names = None;
     }
+
+    /// A name that may lead somewhere in this directory from now on.
+    pub(crate) fn expect_name(&mut self, hash: u64) {
+        if let Some(names) = &mut self.names {
+            names.insert(hash);
+            if names.len() > NAMES_MAX {
+                self.names = None;
+            }
+        }
+    }
+}
+
+/// Names remembered of one directory at most.
+const NAMES_MAX: usize = 1 << 16;
+
+/// What a write by somebody without privileges leaves of the permission bits: no set-user-id, and
+/// no set-group-id where the group may execute (else it marks mandatory locking).
+pub fn without_set_id(perm: u16) -> u16 {
+    let perm = perm & !0o4000;
+    if perm & 0o010 != 0 { perm & !0o2000 } else { perm }
 }
 
 /// One inode. Lives while the frontend knows it or a write is pending.

@@ -75,6 +75,8 @@ pub(crate) struct Pending {
     pub(crate) append_from: Option<u64>,
     /// End of the last byte written, as an offset in the file.
     pub(crate) end: u64,
+    /// Somebody without privileges wrote: set-user-id and set-group-id go.
+    pub(crate) kill_suid: bool,
     /// Time of the newest write.
     pub(crate) mtime: Timestamp,
 }
@@ -156,6 +158,7 @@ impl Pending {
         // A layer begins only when no appended one is in flight, so the kinds agree.
         self.append_from = older.append_from.or(self.append_from);
         self.end = self.end.max(older.end);
+        self.kill_suid |= older.kill_suid;
         self.mtime = self.mtime.max(older.mtime);
     }
 

@@ -48,6 +48,8 @@ impl Vfs {
         let before = self.changes.before();
         let target = self.expected(new.0, new.1);
         let (victim, _guard) = self.victim_of(target);
+        self.expect_name(new.0, new.1);
+        self.expect_name(old.0, old.1);
         let now = self.clock.now();
         let done = self.session.rename(old.0, old.1, new.0, new.1, mode, victim, now)?;
         self.names.forget(old.0, old.1);

@@ -3,7 +3,7 @@
 
 use crate::coherence::{KernelCache, KernelChange};
 use crate::{Vfs, VfsError};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use parking_lot::{Condvar, Mutex};
 use ringfs_base::{Epoch, InodeId};
 use ringfs_meta::{Beat, Event, Pulse, Session};
@@ -115,6 +115,7 @@ impl Vfs {
             Event::Entry(parent, name) => {
                 self.changes.note(parent);
                 self.names.forget(parent, &name);
+                self.expect_name(parent, &name);
                 self.kernel.push(KernelChange::Entry(parent, name));
             }
             Event::Reset => {
@@ -137,19 +138,28 @@ impl Vfs {
 
     fn kernel_loop(&self, kernel: &dyn KernelCache) {
         let changes = self.kernel.receiver();
-        while !self.is_stopping() {
-            if let Ok(change) = changes.recv_timeout(Duration::from_millis(200)) {
-                kernel.forget(&change);
+        loop {
+            select! {
+                recv(changes) -> change => match change {
+                    Ok(change) => kernel.forget(&change),
+                    Err(_) => return,
+                },
+                recv(self.stopped.1) -> _ => return,
             }
         }
     }
 
     fn compact_loop(&self) {
         let requests = self.upkeep.compactions.1.clone();
-        while !self.is_stopping() {
-            if let Ok((ino, chunk)) = requests.recv_timeout(Duration::from_millis(200))
-                && let Err(error) = self.compact_chunk(ino, chunk)
-            {
+        loop {
+            let (ino, chunk) = select! {
+                recv(requests) -> request => match request {
+                    Ok(request) => request,
+                    Err(_) => return,
+                },
+                recv(self.stopped.1) -> _ => return,
+            };
+            if let Err(error) = self.compact_chunk(ino, chunk) {
                 tracing::debug!(%ino, chunk, %error, "compaction failed; a later write asks again");
             }
         }

@@ -10,15 +10,23 @@ use std::sync::Arc;
 /// end) before it gives up: each time it flushes, so only an endless fight gets there.
 const MODE_SWITCHES_MAX: u32 = 1000;
 
+/// How to write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteMode {
+    /// At the end of the file, wherever that is when the write is committed (`O_APPEND`).
+    pub append: bool,
+    /// The writer lacks the privilege to leave set-user-id and set-group-id bits as they are.
+    pub kill_suid: bool,
+}
+
 impl Vfs {
-    /// Writes at `offset`; with `append` at the end of the file instead, wherever that is when
-    /// the write is committed. Returns when the bytes are buffered.
+    /// Writes at `offset`, or where `how` says. Returns when the bytes are buffered.
     pub fn write(
         &self,
         ino: InodeId,
         offset: u64,
         data: &[u8],
-        append: bool,
+        how: WriteMode,
     ) -> Result<(), VfsError> {
         if offset.checked_add(data.len() as u64).is_none_or(|end| end > FILE_BYTES_MAX) {
             return Err(Errno::EFBIG.into());
@@ -30,7 +38,7 @@ impl Vfs {
         if !self.budget.take(data.len(), || self.write_back.wake()) {
             return Err(VfsError::BufferFull);
         }
-        let result = self.buffer(&node, offset, data, append);
+        let result = self.buffer(&node, offset, data, how);
         // What overwrote bytes in place took no memory.
         self.budget.give_back(data.len() - *result.as_ref().unwrap_or(&0));
         result.map(|_| ())
@@ -42,7 +50,7 @@ impl Vfs {
         node: &Arc<Node>,
         offset: u64,
         data: &[u8],
-        append: bool,
+        WriteMode { append, kill_suid }: WriteMode,
     ) -> Result<usize, VfsError> {
         for _ in 0..MODE_SWITCHES_MAX {
             if append {
@@ -79,6 +87,7 @@ impl Vfs {
                 &mut || Ok(self.session.alloc_slice()?),
                 &mut |block, bytes| self.uploader.send(block, bytes),
             )?;
+            state.pending.kill_suid |= kill_suid;
             if !std::mem::replace(&mut state.queued, true) {
                 self.write_back.push(node.clone());
             }

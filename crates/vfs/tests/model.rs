@@ -9,7 +9,7 @@ use ringfs_meta::{
 };
 use ringfs_store::{Node, Rendezvous, Store, StoreConfig};
 use ringfs_testkit::RedisServer;
-use ringfs_vfs::{KernelCache, KernelChange, Placements, Times, Vfs, VfsConfig, VfsError};
+use ringfs_vfs::{KernelCache, KernelChange, Placements, Times, Vfs, VfsConfig, VfsError, WriteMode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,14 +162,14 @@ fn run(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
                 let len = 1 + dice.roll(if small { 3000 } else { 700_000 }) as usize;
                 let fill = dice.roll(256) as u8;
                 let data: Vec<u8> = (0..len).map(|i| fill.wrapping_add((i / 7) as u8)).collect();
-                vfs.write(ino, at, &data, false).unwrap();
+                vfs.write(ino, at, &data, WriteMode::default()).unwrap();
                 let end = at as usize + len;
                 model.resize(model.len().max(end), 0);
                 model[at as usize..end].copy_from_slice(&data);
             }
             5 => {
                 let data = vec![dice.roll(256) as u8; 1 + dice.roll(5000) as usize];
-                vfs.write(ino, 0, &data, true).unwrap();
+                vfs.write(ino, 0, &data, WriteMode { append: true, ..WriteMode::default() }).unwrap();
                 model.extend_from_slice(&data);
             }
             6 => {
@@ -243,7 +243,7 @@ fn writes_across_chunks_and_far_out_are_read_back() {
     let ino = create(&vfs, "sparse");
     let spots = [0, CHUNK_BYTES - 3, 5 * CHUNK_BYTES + 17, 1 << 40, (1 << 53) - 10];
     for (i, at) in spots.iter().enumerate() {
-        vfs.write(ino, *at, &[i as u8 + 1; 7], false).unwrap();
+        vfs.write(ino, *at, &[i as u8 + 1; 7], WriteMode::default()).unwrap();
     }
     vfs.fsync(ino).unwrap();
     for (i, at) in spots.iter().enumerate() {
@@ -251,7 +251,7 @@ fn writes_across_chunks_and_far_out_are_read_back() {
     }
     assert_eq!(read(&vfs, ino, CHUNK_BYTES + 4, 4), vec![0; 4]);
     assert_eq!(vfs.getattr(ino).unwrap().attr.size, (1 << 53) - 3);
-    assert!(vfs.write(ino, 1 << 53, b"x", false).is_err());
+    assert!(vfs.write(ino, 1 << 53, b"x", WriteMode::default()).is_err());
     vfs.stop().unwrap();
 }
 
@@ -261,7 +261,7 @@ fn a_change_on_one_mount_reaches_the_kernel_of_the_other() {
     let ((a, _), (b, told)) = (ring.mount(quick()), ring.mount(quick()));
     let ino = create(&a, "f");
     b.lookup(InodeId::ROOT, b"f").map_err(|e| e.0).unwrap();
-    a.write(ino, 0, b"hello", false).unwrap();
+    a.write(ino, 0, b"hello", WriteMode::default()).unwrap();
     a.close(ino).unwrap();
     let deadline = std::time::Instant::now() + Duration::from_secs(5);
     while !told.0.lock().contains(&KernelChange::Inode(ino)) {

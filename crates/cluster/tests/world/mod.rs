@@ -13,6 +13,7 @@ use ringfs_ring::{Member, StatusOverlay, plan};
 use ringfs_store::{Node, NodeIndex, Placement, RingPlacement, Store, StoreConfig};
 use ringfs_testkit::{AppendFsync, RedisServer, ServerOptions};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub const VOLUME: &str = "test";
@@ -297,4 +298,13 @@ pub fn commit(s: &Session, ino: InodeId, data: CommitData<'_>) {
     let request = CommitRequest { data, epoch: s.epoch(), mtime: NOW, kill_suid: false };
     let done = s.commit(ino, &request).unwrap();
     assert!(matches!(done, Commit::Done(_)), "{done:?}");
+}
+
+/// Ends the threads that watch the flag when a test ends, however it ends.
+pub struct EndOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

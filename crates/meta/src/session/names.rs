@@ -3,6 +3,7 @@
 use super::{Session, SessionShard};
 use crate::attr::{Attr, AttrFlags, FileKind};
 use crate::error::MetaError;
+use crate::extents::dropped_slices;
 use crate::reply::Reader;
 use crate::schema::NameHash;
 use crate::scripts;
@@ -44,7 +45,7 @@ fn fate(byte: u8, reply: &mut Reader) -> Result<Fate, MetaError> {
     match byte {
         0 => Ok(Fate::Linked),
         1 => Ok(Fate::Orphaned),
-        2 => Ok(Fate::Purged(reply.last_records()?)),
+        2 => Ok(Fate::Purged(dropped_slices(&reply.last_records()?, &[]))),
         _ => Err(MetaError::Corrupt(format!("a script reported the fate {byte}"))),
     }
 }

@@ -42,9 +42,13 @@ impl<'a> Encoded<'a> {
         let mut compressed = Vec::new();
         let mut pieces: Vec<Piece> = Vec::new();
         let mut end = 0;
+        let mut doubtful = false;
         for (number, segment) in raw.chunks(1 << shift).enumerate() {
             let begin = compressed.len();
-            let stored = if codec.compress(segment, &mut compressed) {
+            let gained = (!doubtful || codec.would_gain(segment, &mut compressed))
+                && codec.compress(segment, &mut compressed);
+            doubtful = !gained;
+            let stored = if gained {
                 match pieces.last_mut() {
                     Some(Piece::Compressed(range)) => range.end = compressed.len(),
                     _ => pieces.push(Piece::Compressed(begin..compressed.len())),

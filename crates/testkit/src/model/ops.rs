@@ -61,7 +61,7 @@ fn place() -> impl Strategy<Value = u64> {
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
-    prop_oneof![5 => Just(Kind::File), 4 => Just(Kind::Dir), 1 => Just(Kind::Symlink)]
+    prop_oneof![5 => Just(Kind::File), 5 => Just(Kind::Dir), 1 => Just(Kind::Symlink)]
 }
 
 fn perm() -> impl Strategy<Value = u16> {
@@ -69,9 +69,9 @@ fn perm() -> impl Strategy<Value = u16> {
 }
 
 fn operation() -> impl Strategy<Value = Op> {
-    // Recent inodes and the root are met most often.
-    let id = || prop_oneof![3 => Just(0usize), 7 => any::<usize>()];
-    let any_id = any::<usize>;
+    // The root and the first inodes are met most often, so that operations meet each other.
+    let id = || prop_oneof![3 => Just(0usize), 4 => 0usize..8, 2 => any::<usize>()];
+    let any_id = || prop_oneof![1 => 0usize..12, 1 => any::<usize>()];
     let value = proptest::option::weighted(0.7, proptest::collection::vec(any::<u8>(), 0..5));
     let how = prop_oneof![
         4 => Just(RenameKind::Replace),
