@@ -38,7 +38,7 @@ fn a_session_from_format_to_destroy() {
     assert_eq!(status["sessions"][0]["place"], mounted.mountpoint.to_str().unwrap());
     let located = place.json(&["ring", "locate", &url, "/big", "--check", "--json"]);
     let blocks = located["blocks"].as_array().unwrap();
-    assert_eq!(blocks.len(), 5, "{located}");
+    assert!((5..8).contains(&blocks.len()), "{located}");
     for block in blocks {
         let copies = block["copies"].as_array().unwrap();
         assert!(copies.len() == 2 && copies.iter().all(|c| c["state"] == "good"), "{block}");
