@@ -1,7 +1,7 @@
 //! The composition root: from a URL to a volume, its ring, its nodes and a store over them.
 
-use crate::failure::{Exit, Failure, from_link};
 use crate::credentials::Credentials;
+use crate::failure::{Exit, Failure, from_link};
 use crate::output::Surroundings;
 use crate::volume_url::VolumeUrl;
 use parking_lot::Mutex;
@@ -195,16 +195,18 @@ impl From<MetaError> for Failure {
             MetaError::VolumeExists { .. } => Failure::refused(format!(
                 "{text}; choose another name, or remove it first with `ringfs destroy`"
             )),
-            MetaError::NewerFormat { .. } => Failure::refused(format!("{text}; nothing was changed")),
+            MetaError::NewerFormat { .. } => {
+                Failure::refused(format!("{text}; nothing was changed"))
+            }
             MetaError::NoSuchVolume { .. } => Failure::new(
                 Exit::Failure,
                 format!("{text}, or see which there are with `ringfs volumes`"),
             ),
-            MetaError::Corrupt(_) => Failure::failure(text),
+            MetaError::Corrupt(_) => Failure::plain(text),
             MetaError::Posix(_)
             | MetaError::Fenced
             | MetaError::Lost(_)
-            | MetaError::RingConflict { .. } => Failure::failure(text),
+            | MetaError::RingConflict { .. } => Failure::plain(text),
         }
     }
 }
@@ -215,13 +217,13 @@ impl From<ClusterError> for Failure {
             ClusterError::Meta(cause) => cause.into(),
             ClusterError::Link(cause) => from_link(&cause),
             ClusterError::InUse { .. } => Failure::refused(error.to_string()),
-            other => Failure::failure(other.to_string()),
+            other => Failure::plain(other.to_string()),
         }
     }
 }
 
 impl From<VfsError> for Failure {
     fn from(error: VfsError) -> Failure {
-        Failure::failure(error.to_string())
+        Failure::plain(error.to_string())
     }
 }

@@ -38,7 +38,7 @@ impl Failure {
     }
 
     /// Something did not work.
-    pub fn failure(message: impl Into<String>) -> Failure {
+    pub fn plain(message: impl Into<String>) -> Failure {
         Failure::new(Exit::Failure, message)
     }
 
@@ -59,7 +59,7 @@ impl Failure {
 
     /// A system call failed: what we were doing, and to what.
     pub fn io(doing: impl fmt::Display, error: &std::io::Error) -> Failure {
-        Failure::failure(format!("cannot {doing}: {}", plain(error)))
+        Failure::plain(format!("cannot {doing}: {}", words_of(error)))
     }
 
     /// The same failure, said to have happened in a larger whole.
@@ -71,7 +71,7 @@ impl Failure {
 }
 
 /// The system's words without "(os error 2)".
-fn plain(error: &std::io::Error) -> String {
+fn words_of(error: &std::io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error") {
         Some(at) => text[..at].to_lowercase(),

@@ -42,7 +42,8 @@ pub fn main() -> ExitCode {
         }
         // Help or the version, which were asked for.
         Err(asked) => {
-            output::print(asked.render().ansi());
+            // The reader of a pipe may have left; that is no failure.
+            asked.print().ok();
             return ExitCode::SUCCESS;
         }
     };

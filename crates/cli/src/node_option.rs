@@ -28,7 +28,8 @@ impl FromStr for NodeOption {
 
     /// The error quotes no URL: there may be a password in it.
     fn from_str(text: &str) -> Result<NodeOption, String> {
-        const FORM: &str = "a node is NAME=URL[,weight=N][,zone=ZONE], as a=redis://host:6379,weight=2";
+        const FORM: &str =
+            "a node is NAME=URL[,weight=N][,zone=ZONE], as a=redis://host:6379,weight=2";
         let (name, rest) = text.split_once('=').ok_or(FORM)?;
         if name.contains("://") {
             return Err(FORM.to_owned());
@@ -38,9 +39,13 @@ impl FromStr for NodeOption {
         while let Some((before, last)) = url.rsplit_once(',') {
             match last.split_once('=') {
                 Some(("weight", value)) => {
-                    weight = value.parse().ok().filter(|w| (1..=1_000_000).contains(w)).ok_or_else(
-                        || format!("the weight of node {name} must be a number from 1 to 1000000"),
-                    )?;
+                    weight = value
+                        .parse()
+                        .ok()
+                        .filter(|w| (1..=1_000_000).contains(w))
+                        .ok_or_else(|| {
+                            format!("the weight of node {name} must be a number from 1 to 1000000")
+                        })?;
                 }
                 Some(("zone", value)) => {
                     zone = Some(ZoneName::new(value).map_err(|e| format!("node {name}: {e}"))?);

@@ -86,7 +86,8 @@ mod tests {
             Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().expect("sleep");
         let identity = ProcessIdentity::of(child.id()).unwrap();
         assert!(identity.is_alive());
-        let stranger = ProcessIdentity { start_ticks: identity.start_ticks + 1, ..identity.clone() };
+        let stranger =
+            ProcessIdentity { start_ticks: identity.start_ticks + 1, ..identity.clone() };
         assert!(!stranger.is_alive());
         assert!(!stranger.signal(Signal::TERM).unwrap());
         assert!(identity.is_alive());

@@ -7,7 +7,8 @@ const UNITS: [(&str, u64); 5] =
 
 /// Reads `4096`, `64KiB`, `64K`, `1.5GiB` or `2GB` (10^9 bytes).
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let bad = || format!("\"{text}\" is no size: write a number with KiB, MiB, GiB or TiB, as 256MiB");
+    let bad =
+        || format!("\"{text}\" is no size: write a number with KiB, MiB, GiB or TiB, as 256MiB");
     let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor = match unit.trim().to_ascii_lowercase().as_str() {
@@ -52,7 +53,11 @@ pub fn bytes(value: u64) -> String {
         None => format!("{value} B"),
         Some((unit, factor)) => {
             let number = value as f64 / *factor as f64;
-            if number < 10.0 { format!("{number:.2} {unit}") } else { format!("{number:.1} {unit}") }
+            if number < 10.0 {
+                format!("{number:.2} {unit}")
+            } else {
+                format!("{number:.1} {unit}")
+            }
         }
     }
 }
@@ -76,7 +81,7 @@ pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

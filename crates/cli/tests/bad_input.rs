@@ -2,6 +2,7 @@
 //!
 //! The expected texts are in `bad_input.txt`. `RINGFS_BLESS=1 cargo test -p ringfs-cli --test
 //! bad_input` writes it anew; read the difference before it is committed.
+#![allow(clippy::unwrap_used, reason = "a test has no use for an error")]
 
 mod ringfs_command;
 

@@ -1,4 +1,5 @@
 //! The local servers: started, killed, restarted, stopped, and never anybody else's process.
+#![allow(clippy::unwrap_used, reason = "a test has no use for an error")]
 
 mod ringfs_command;
 

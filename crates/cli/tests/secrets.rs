@@ -1,5 +1,6 @@
 //! No password appears where others can read it: arguments of our processes, output, logs, files, and
 //! what is stored on the servers.
+#![allow(clippy::unwrap_used, reason = "a test has no use for an error")]
 
 mod ringfs_command;
 

@@ -59,8 +59,7 @@ fn files(bench: &Bench, size: usize, figures: &mut Vec<Figure>) -> Result<(), Fa
         let found = fs::read_dir(directory(thread))?.collect::<io::Result<Vec<_>>>()?.len();
         expect(found as u64, u64::from(bench.files))
     })?);
-    let remove =
-        phase("remove", &|directory, number| fs::remove_file(new(directory, number)))?;
+    let remove = phase("remove", &|directory, number| fs::remove_file(new(directory, number)))?;
     figures.push(remove);
     for thread in 0..bench.threads {
         fs::remove_dir(directory(thread)).map_err(|e| Failure::io("remove a directory", &e))?;

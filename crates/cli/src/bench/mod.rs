@@ -107,11 +107,7 @@ pub fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn document(
-    directory: &Path,
-    arguments: &BenchArguments,
-    figures: &[Figure],
-) -> serde_json::Value {
+fn document(directory: &Path, arguments: &BenchArguments, figures: &[Figure]) -> serde_json::Value {
     let list: Vec<_> = figures
         .iter()
         .map(|f| {
@@ -148,9 +144,7 @@ fn text(arguments: &BenchArguments, figures: &[Figure]) -> String {
     for f in figures {
         let seconds = |value: std::time::Duration| format!("{:.2} s", value.as_secs_f64());
         let (amount, rate, each) = match f.amount {
-            Amount::Bytes(n) => {
-                (bytes(n), format!("{:.2} GB/s", f.rate() / 1e9), String::new())
-            }
+            Amount::Bytes(n) => (bytes(n), format!("{:.2} GB/s", f.rate() / 1e9), String::new()),
             Amount::Operations(n) => (
                 count(n),
                 format!("{}/s", count(f.rate() as u64)),
@@ -185,13 +179,8 @@ mod tests {
         let mut figures = Vec::new();
         let home = dir.path().join("home");
         fs::create_dir(&home).unwrap();
-        let bench = Bench {
-            home,
-            threads: 2,
-            files: 20,
-            size: 2 << 20,
-            pids: vec![std::process::id()],
-        };
+        let bench =
+            Bench { home, threads: 2, files: 20, size: 2 << 20, pids: vec![std::process::id()] };
         sequential::run(&bench, &mut figures).unwrap();
         random::run(&bench, &mut figures).unwrap();
         files::run(&bench, &mut figures).unwrap();

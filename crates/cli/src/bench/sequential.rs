@@ -1,8 +1,8 @@
 //! Large files from the beginning to the end, one for each thread, in pieces of 1 MiB.
 
+use super::Bench;
 use super::data::{DATA_BYTES, Kind};
 use super::measure::{Amount, Figure, measure};
-use super::Bench;
 use crate::failure::Failure;
 use rustix::fs::{Advice, fadvise};
 use std::fs::{self, File};

@@ -39,7 +39,11 @@ pub fn run(arguments: &DestroyArguments, surroundings: &Surroundings) -> Result<
             session.info.host,
             session.info.place,
             session.info.pid,
-            if sessions.len() > 1 { format!(" and {} more", sessions.len() - 1) } else { String::new() },
+            if sessions.len() > 1 {
+                format!(" and {} more", sessions.len() - 1)
+            } else {
+                String::new()
+            },
         )));
     }
     let usage = open.volume.usage()?;

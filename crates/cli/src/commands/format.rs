@@ -104,8 +104,7 @@ pub fn run(arguments: &FormatArguments, surroundings: &Surroundings) -> Result<(
     let config = config(arguments, &nodes, name.clone())?;
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let now = SystemClock.now();
-    let volume =
-        Volume::format(&url.endpoint, surroundings.timeouts, &config, uid, gid, now)?;
+    let volume = Volume::format(&url.endpoint, surroundings.timeouts, &config, uid, gid, now)?;
     if let Err(error) = volume.set_ring(Epoch(0), &table.encode(), &config.nodes) {
         // Half a volume is none. If even this fails, `open` says what to do.
         if let Err(also) = volume.destroy() {
@@ -123,7 +122,8 @@ pub fn run(arguments: &FormatArguments, surroundings: &Surroundings) -> Result<(
                 .collect::<Vec<_>>(),
         }));
     } else {
-        let copies = if config.replicas == 1 { "1 copy" } else { &format!("{} copies", config.replicas) };
+        let copies =
+            if config.replicas == 1 { "1 copy" } else { &format!("{} copies", config.replicas) };
         print(format_args!(
             "Volume \"{name}\" is made: {copies} of each block on {} nodes.\n\
              Mount it with\n  ringfs mount -d {url} /mnt/{name}\n",
@@ -166,8 +166,7 @@ fn planned(nodes: &[NodeOption], replicas: u8) -> Result<Table, Failure> {
             node.zone.clone().into_iter().fold(member, Member::in_zone)
         })
         .collect();
-    plan(None, &members, replicas, ARCS_DEFAULT)
-        .map_err(|e| Failure::usage(e.to_string()))
+    plan(None, &members, replicas, ARCS_DEFAULT).map_err(|e| Failure::usage(e.to_string()))
 }
 
 fn check_meta(
@@ -270,7 +269,7 @@ fn config(
 ) -> Result<VolumeConfig, Failure> {
     let mut uuid = [0; 16];
     getrandom::fill(&mut uuid)
-        .map_err(|e| Failure::failure(format!("the system gives no random bytes: {e}")))?;
+        .map_err(|e| Failure::plain(format!("the system gives no random bytes: {e}")))?;
     Ok(VolumeConfig {
         name,
         uuid: VolumeUuid(uuid),

@@ -21,19 +21,22 @@ const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 
 /// Check a volume; exit code 3 if something is wrong; changes nothing
 ///
-/// Without options the metadata are checked: names, inodes, counters, extents.
+/// Checks names, inodes, counters and extents, and that every block is on all its nodes.
 ///
 /// Example:
-///   ringfs fsck redis://meta:6379/demo --data
+///   ringfs fsck redis://meta:6379/demo
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct FsckArguments {
     /// The volume, such as redis://meta:6379/demo.
     url: String,
-    /// Check too that every block is on all its nodes.
+    /// Check the metadata only; no node is asked.
+    #[arg(long, conflicts_with_all = ["data", "deep"])]
+    metadata: bool,
+    /// Check that every block is on all its nodes, which is the default.
     #[arg(long)]
     data: bool,
-    /// Check too every byte of every copy.
+    /// Check every byte of every copy too.
     #[arg(long)]
     deep: bool,
     /// Print JSON.
@@ -60,7 +63,7 @@ pub struct GcArguments {
     /// Give up mounts that have sent no sign of life for so long first, so that what they were
     /// writing is garbage too. Needs --delete.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "delete")]
-    lease: Option<Duration>,
+    dead_after: Option<Duration>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -92,10 +95,10 @@ pub struct RepairArguments {
 /// Runs `fsck`.
 pub fn fsck(arguments: &FsckArguments, surroundings: &Surroundings) -> Result<(), Failure> {
     let subject = subject(&arguments.url, surroundings)?;
-    let checks = match (arguments.data, arguments.deep) {
+    let checks = match (arguments.metadata, arguments.deep) {
         (_, true) => Checks::Deep,
-        (true, false) => Checks::Data,
-        (false, false) => Checks::Metadata,
+        (true, false) => Checks::Metadata,
+        (false, false) => Checks::Data,
     };
     let report = run(Job::new(), |job| ringfs_cluster::fsck(&subject, checks, job))?;
     show(arguments.json, &report, fsck_text)?;
@@ -105,7 +108,7 @@ pub fn fsck(arguments: &FsckArguments, surroundings: &Surroundings) -> Result<()
 /// Runs `gc`.
 pub fn gc(arguments: &GcArguments, surroundings: &Surroundings) -> Result<(), Failure> {
     let subject = subject(&arguments.url, surroundings)?;
-    let options = GcOptions { delete: arguments.delete, lease: arguments.lease };
+    let options = GcOptions { delete: arguments.delete, lease: arguments.dead_after };
     let report = run(Job::new(), |job| ringfs_cluster::gc(&subject, &options, job))?;
     show(arguments.json, &report, gc_text)?;
     let failed = report.nodes.iter().any(|node| node.failed.is_some());
@@ -172,7 +175,7 @@ fn progress_line() -> impl Fn(&Progress) + Send + Sync {
 fn show<T: Serialize>(json: bool, report: &T, text: impl Fn(&T) -> String) -> Result<(), Failure> {
     if json {
         let document = serde_json::to_value(report)
-            .map_err(|e| Failure::failure(format!("cannot write JSON: {e}")))?;
+            .map_err(|e| Failure::plain(format!("cannot write JSON: {e}")))?;
         print_json(&document);
     } else {
         print(text(report));
@@ -211,8 +214,15 @@ fn fsck_text(report: &FsckReport) -> String {
 }
 
 fn gc_text(report: &GcReport) -> String {
-    let mut table =
-        TextTable::new(&["node", ">blocks", ">garbage", ">bytes", ">being written", ">removed", ""]);
+    let mut table = TextTable::new(&[
+        "node",
+        ">blocks",
+        ">garbage",
+        ">bytes",
+        ">being written",
+        ">removed",
+        "",
+    ]);
     for node in &report.nodes {
         table.row([
             node.node.clone(),
@@ -258,7 +268,7 @@ fn repair_text(report: &RepairReport) -> String {
         (report.not_mended, "blocks still lack a copy: is a node full?"),
         (report.owners_unreachable, "copies belong on nodes that cannot be reached: repair again"),
         (report.out_of_reach, "blocks may be only on nodes that cannot be reached"),
-        (report.lost, "blocks have no good copy left; `ringfs fsck --data` names their files"),
+        (report.lost, "blocks have no good copy left; `ringfs fsck` names their files"),
     ] {
         if value > 0 {
             out.push_str(&format!("{} {text}\n", count(value)));

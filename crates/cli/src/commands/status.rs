@@ -32,7 +32,7 @@ pub fn run(arguments: &StatusArguments, surroundings: &Surroundings) -> Result<(
     let status = ringfs_cluster::status(&open.subject(surroundings)?)?;
     if arguments.json {
         let mut document = serde_json::to_value(&status)
-            .map_err(|e| Failure::failure(format!("cannot write JSON: {e}")))?;
+            .map_err(|e| Failure::plain(format!("cannot write JSON: {e}")))?;
         document["degraded"] = json!(status.is_degraded());
         print_json(&document);
     } else {
@@ -62,7 +62,8 @@ fn text(status: &VolumeStatus) -> String {
         out.push_str(&format!("open        {} files have no name any more\n", status.orphans));
     }
     let mut table = TextTable::new(&[
-        "server", "address", "state", ">memory", ">limit", ">copies", ">first", ">latency", "version",
+        "server", "address", "state", ">memory", ">limit", ">copies", ">first", ">latency",
+        "version",
     ]);
     for node in std::iter::once(&status.metadata).chain(&status.nodes) {
         table.row(row(node));

@@ -30,9 +30,8 @@ pub fn run(arguments: &VolumesArguments, surroundings: &Surroundings) -> Result<
         TextTable::new(&["volume", ">inodes", ">bytes", ">copies", ">nodes", ">mounts", "note"]);
     let mut list = Vec::new();
     for name in Volume::list(&endpoint, surroundings.timeouts)? {
-        let row = Volume::open(&endpoint, surroundings.timeouts, &name).and_then(|volume| {
-            Ok((volume.config(), volume.usage()?, volume.sessions()?.len()))
-        });
+        let row = Volume::open(&endpoint, surroundings.timeouts, &name)
+            .and_then(|volume| Ok((volume.config(), volume.usage()?, volume.sessions()?.len())));
         match row {
             Ok((config, usage, sessions)) => {
                 table.row([

@@ -159,10 +159,6 @@ fn text(findings: &[Finding]) -> String {
         n => format!("{n} {word}s"),
     };
     let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
-    out.push_str(&format!(
-        "\n{}, {}\n",
-        number(problems, "problem"),
-        number(warnings, "warning")
-    ));
+    out.push_str(&format!("\n{}, {}\n", number(problems, "problem"), number(warnings, "warning")));
     out
 }

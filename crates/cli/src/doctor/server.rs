@@ -77,7 +77,9 @@ fn version(found: &mut Findings, facts: &ServerFacts) {
         found.add(
             Level::Note,
             format!("{version} has no sharded or multi-part append-only files"),
-            Some("from 7.0 on, rewriting the append-only file needs less memory and no long pauses"),
+            Some(
+                "from 7.0 on, rewriting the append-only file needs less memory and no long pauses",
+            ),
         );
     } else {
         found.ok(version);
@@ -105,7 +107,10 @@ fn memory(found: &mut Findings, facts: &ServerFacts, role: Role) {
     if facts.may_evict() {
         found.add(
             Level::Problem,
-            format!("maxmemory-policy is {}: when memory is full it throws data away", facts.policy),
+            format!(
+                "maxmemory-policy is {}: when memory is full it throws data away",
+                facts.policy
+            ),
             Some("CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"),
         );
     } else {
@@ -213,7 +218,8 @@ fn clock(found: &mut Findings, conn: &mut Conn) -> Result<(), LinkError> {
     let (Some(seconds), Some(micros)) = (parts.next(), parts.next()) else {
         return Err(LinkError::unexpected("TIME brings no time").at(conn.name()));
     };
-    let server = seconds?.saturating_mul(1_000_000_000).saturating_add(micros?.saturating_mul(1000));
+    let server =
+        seconds?.saturating_mul(1_000_000_000).saturating_add(micros?.saturating_mul(1000));
     let ours = before / 2 + after / 2;
     let difference = Duration::from_nanos(server.abs_diff(ours));
     if difference > CLOCK_DIFFERENCE_MAX {
@@ -257,7 +263,8 @@ fn replicas(found: &mut Findings, facts: &ServerFacts, surroundings: &Surroundin
     }
     let mut priorities = Vec::new();
     for line in &facts.replicas {
-        let field = |key: &str| line.split(',').find_map(|f| f.strip_prefix(key)?.strip_prefix('='));
+        let field =
+            |key: &str| line.split(',').find_map(|f| f.strip_prefix(key)?.strip_prefix('='));
         let (Some(ip), Some(port)) = (field("ip"), field("port")) else { continue };
         let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
         match priority(&format!("redis://{host}:{port}"), surroundings) {
@@ -298,10 +305,7 @@ fn priority(url: &str, surroundings: &Surroundings) -> Result<String, String> {
 }
 
 /// What only several servers together show.
-pub fn compare(
-    servers: &[(String, Endpoint, Role)],
-    surroundings: &Surroundings,
-) -> Vec<Finding> {
+pub fn compare(servers: &[(String, Endpoint, Role)], surroundings: &Surroundings) -> Vec<Finding> {
     let mut found = Findings::about("the servers together".to_owned());
     let mut seen: Vec<(String, &String, Role)> = Vec::new();
     for (name, endpoint, role) in servers {
@@ -310,7 +314,9 @@ pub fn compare(
             if *run_id == facts.run_id && *role == Role::Node && *other_role == Role::Node {
                 found.add(
                     Level::Problem,
-                    format!("{other} and {name} are the same server: two copies would die together"),
+                    format!(
+                        "{other} and {name} are the same server: two copies would die together"
+                    ),
                     Some("use one server for each node"),
                 );
             } else if *run_id == facts.run_id {

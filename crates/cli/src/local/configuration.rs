@@ -13,8 +13,7 @@ pub fn write(
     server: &ServerPlan,
 ) -> Result<PathBuf, Failure> {
     let home = directory.server(&server.name);
-    let failed =
-        |e: &std::io::Error| Failure::io(format_args!("write into {}", home.display()), e);
+    let failed = |e: &std::io::Error| Failure::io(format_args!("write into {}", home.display()), e);
     fs::create_dir_all(home.join("data")).map_err(|e| failed(&e))?;
     let path = home.join("redis.conf");
     fs::write(&path, text(&home.display().to_string(), layout, server)).map_err(|e| failed(&e))?;

@@ -203,7 +203,7 @@ impl Directory {
         };
         match serde_json::from_slice(&text) {
             Ok(value) if format(&value) == FORMAT => Ok(Some(value)),
-            _ => Err(Failure::failure(format!(
+            _ => Err(Failure::plain(format!(
                 "{} is not one that this program wrote; name another directory with --dir",
                 path.display()
             ))),
@@ -216,7 +216,7 @@ impl Directory {
         let new = self.0.join(format!("{name}.new"));
         let failed = |e: &std::io::Error| Failure::io(format_args!("write {}", path.display()), e);
         let text = serde_json::to_vec_pretty(value)
-            .map_err(|e| Failure::failure(format!("cannot write {}: {e}", path.display())))?;
+            .map_err(|e| Failure::plain(format!("cannot write {}: {e}", path.display())))?;
         let mut options = fs::OpenOptions::new();
         let mut file = options
             .write(true)

@@ -129,7 +129,9 @@ pub fn run(arguments: LocalArguments) -> Result<(), Failure> {
         LocalCommand::Status(arguments) => show::run(&directory, arguments.json),
         LocalCommand::Stop(arguments) => stop::run(&directory, arguments.delete),
         LocalCommand::Restart(arguments) => stop::restart(&directory, &arguments.node),
-        LocalCommand::Kill(arguments) => stop::kill(&directory, &arguments.node, arguments.keep_down),
+        LocalCommand::Kill(arguments) => {
+            stop::kill(&directory, &arguments.node, arguments.keep_down)
+        }
         LocalCommand::Supervise => supervisor::run(&directory),
     }
 }

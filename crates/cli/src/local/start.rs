@@ -46,7 +46,10 @@ pub fn run(directory: &Directory, arguments: &StartArguments) -> Result<(), Fail
     let state = wait_until_up(directory, &mut supervisor, &layout)?;
     show::print(&layout, &state, arguments.json);
     if !arguments.json {
-        crate::output::print(format_args!("\nNow make a volume on them:\n  {}\n", example(&layout)));
+        crate::output::print(format_args!(
+            "\nNow make a volume on them:\n  {}\n",
+            example(&layout)
+        ));
     }
     Ok(())
 }
@@ -143,7 +146,7 @@ fn continued_layout(
 
 fn free_port(port: u16) -> Result<(TcpListener, u16), Failure> {
     let taken = |_| {
-        Failure::failure(format!(
+        Failure::plain(format!(
             "port {port} of 127.0.0.1 is taken by another program; choose another with --port, or \
              any free ones with --port 0"
         ))
@@ -162,7 +165,7 @@ fn server_program() -> Result<PathBuf, Failure> {
         std::env::split_paths(&path).map(move |dir| dir.join(name)).filter(|p| p.is_file())
     });
     found.next().ok_or_else(|| {
-        Failure::failure(
+        Failure::plain(
             "neither redis-server nor valkey-server is in PATH; install one (on Debian: apt install \
              redis-server) or name it in RINGFS_REDIS_SERVER",
         )
@@ -193,11 +196,12 @@ fn wait_until_up(
 ) -> Result<State, Failure> {
     let limit = Instant::now() + START_LIMIT;
     loop {
-        let ended = supervisor.try_wait().map_err(|e| Failure::io("wait for the supervisor", &e))?;
+        let ended =
+            supervisor.try_wait().map_err(|e| Failure::io("wait for the supervisor", &e))?;
         if ended.is_some() {
             let why = supervisor::last_line(&directory.log())
                 .map_or(String::new(), |line| format!(": {}", line.trim_start_matches("ringfs: ")));
-            return Err(Failure::failure(format!("the supervisor ended{why}")));
+            return Err(Failure::plain(format!("the supervisor ended{why}")));
         }
         let state = directory.state()?.filter(|state| state.supervisor.pid == supervisor.id());
         if let Some(state) = state {
@@ -206,26 +210,26 @@ fn wait_until_up(
             }
             let failing = |s: &&super::directory::ServerState| s.failed_starts >= FAILED_STARTS_MAX;
             let late = Instant::now() > limit;
-            let failing = state
-                .servers
-                .iter()
-                .find(failing)
-                .or_else(|| state.servers.iter().find(|s| late && s.condition != Condition::Up));
+            let failing =
+                state.servers.iter().find(failing).or_else(|| {
+                    state.servers.iter().find(|s| late && s.condition != Condition::Up)
+                });
             if let Some(server) = failing {
-                let port = layout.servers.iter().find(|s| s.name == server.name).map_or(0, |s| s.port);
+                let port =
+                    layout.servers.iter().find(|s| s.name == server.name).map_or(0, |s| s.port);
                 let home = directory.server(&server.name);
                 let why = supervisor::last_line(&home.join("redis.log"))
                     .or_else(|| supervisor::last_line(&home.join("output.log")))
                     .unwrap_or_default();
                 let name = server.name.clone();
                 super::stop::run(directory, false)?;
-                return Err(Failure::failure(format!(
+                return Err(Failure::plain(format!(
                     "server {name} on port {port} does not start; see {}: {why}",
                     home.join("redis.log").display()
                 )));
             }
         } else if Instant::now() > limit {
-            return Err(Failure::failure(format!(
+            return Err(Failure::plain(format!(
                 "the supervisor does nothing; see {}",
                 directory.log().display()
             )));

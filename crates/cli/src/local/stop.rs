@@ -15,7 +15,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(20);
 pub fn run(directory: &Directory, delete: bool) -> Result<(), Failure> {
     match directory.state()? {
         None if !delete => {
-            return Err(Failure::failure(format!(
+            return Err(Failure::plain(format!(
                 "no servers were ever started in {directory}; `ringfs local start` does"
             )));
         }
@@ -101,7 +101,7 @@ pub fn release(directory: &Directory, name: &str) -> Result<(), Failure> {
 
 fn find(directory: &Directory, name: &str) -> Result<(State, ServerState), Failure> {
     let Some(state) = running(directory)? else {
-        return Err(Failure::failure(format!(
+        return Err(Failure::plain(format!(
             "no servers are running in {directory}; `ringfs local start` starts them"
         )));
     };
@@ -130,7 +130,7 @@ fn wait(
             return Ok(());
         }
         if Instant::now() > limit {
-            return Err(Failure::failure(format!(
+            return Err(Failure::plain(format!(
                 "server {name} is still {}; see {}",
                 server.condition.word(),
                 directory.server(name).join("redis.log").display()

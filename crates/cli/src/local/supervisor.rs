@@ -46,14 +46,14 @@ pub fn run(directory: &Directory) -> Result<(), Failure> {
     // process group, who was started by somebody who has seen to that.
     rustix::process::setsid().ok();
     let Some(layout) = directory.layout()? else {
-        return Err(Failure::failure(format!("there is no layout.json in {directory}")));
+        return Err(Failure::plain(format!("there is no layout.json in {directory}")));
     };
     let _lock = lock(directory)?;
     let signals = signals()?;
     stop_leftovers(directory)?;
 
     let me = ProcessIdentity::of(std::process::id())
-        .ok_or_else(|| Failure::failure("cannot read /proc/self/stat"))?;
+        .ok_or_else(|| Failure::plain("cannot read /proc/self/stat"))?;
     let mut kept: Vec<Kept> = layout.servers.iter().map(|plan| Kept::new(plan.clone())).collect();
     loop {
         for server in &mut kept {
@@ -125,7 +125,8 @@ fn stop_leftovers(directory: &Directory) -> Result<(), Failure> {
 pub fn end(process: &ProcessIdentity) -> Result<(), Failure> {
     for signal in [Signal::TERM, Signal::KILL] {
         let sent = process.signal(signal);
-        let sent = sent.map_err(|e| Failure::io(format_args!("stop process {}", process.pid), &e))?;
+        let sent =
+            sent.map_err(|e| Failure::io(format_args!("stop process {}", process.pid), &e))?;
         if !sent {
             return Ok(());
         }
@@ -135,7 +136,7 @@ pub fn end(process: &ProcessIdentity) -> Result<(), Failure> {
         }
     }
     if process.is_alive() {
-        return Err(Failure::failure(format!("process {} does not end", process.pid)));
+        return Err(Failure::plain(format!("process {} does not end", process.pid)));
     }
     Ok(())
 }

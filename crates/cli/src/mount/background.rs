@@ -133,7 +133,8 @@ pub fn announce_when_answering(mountpoint: &Path, log: Option<PathBuf>) -> Resul
                 eprintln!("ringfs: warning: the mount does not answer: {e}");
                 return;
             }
-            let file = log.and_then(|path| File::options().create(true).append(true).open(path).ok());
+            let file =
+                log.and_then(|path| File::options().create(true).append(true).open(path).ok());
             let file = file.or_else(|| File::create("/dev/null").ok());
             println!("{READY}");
             if let Some(file) = file {

@@ -12,6 +12,7 @@ use crate::output::{Surroundings, warn};
 use crate::quantity::{parse_bytes, parse_duration};
 use crate::volume_url::{VolumeUrl, shown};
 use clap::Args;
+use parking_lot::Mutex;
 use ringfs_base::SystemClock;
 use ringfs_fuse::{FuseMount, FuseOptions};
 use ringfs_meta::SessionInfo;
@@ -110,7 +111,7 @@ fn serve(
         read_only: arguments.read_only,
         workers_max: usize::from(arguments.threads),
     })
-    .map_err(|e| Failure::failure(format!("{e}; see `ringfs doctor`")))?;
+    .map_err(|e| Failure::plain(format!("{e}; see `ringfs doctor`")))?;
     let session = open.volume.start_session(&SessionInfo {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         pid: std::process::id(),
@@ -128,18 +129,25 @@ fn serve(
     if let Err(failure) = &record {
         warn(format_args!("`ringfs umount` will not wait until everything is saved: {failure}"));
     }
-    unmount_on_signals(&mount)?;
+    let ending = Arc::new(Mutex::new(()));
+    end_on_signals(&mount, vfs.clone(), ending.clone())?;
     if arguments.in_background {
         background::announce_when_answering(&mountpoint, arguments.log.clone())?;
     }
 
     let served = mount.serve(vfs.clone());
+    // Whoever holds it already saves everything and ends the process.
+    let _ending = ending.lock();
     // Whatever ended the serving, what was written is saved.
-    let stopped = vfs.stop();
-    served.map_err(|e| Failure::failure(format!("the mount on {} broke: {e}", mountpoint.display())))?;
-    stopped.map_err(|e| {
-        Failure::failure(format!("not everything that was written could be saved: {e}"))
-    })
+    let saved = save(&vfs);
+    served
+        .map_err(|e| Failure::plain(format!("the mount on {} broke: {e}", mountpoint.display())))?;
+    saved
+}
+
+fn save(vfs: &Vfs) -> Result<(), Failure> {
+    vfs.stop()
+        .map_err(|e| Failure::plain(format!("not everything that was written could be saved: {e}")))
 }
 
 fn config(arguments: &MountArguments) -> VfsConfig {
@@ -165,7 +173,7 @@ fn check_mountpoint(path: &Path) -> Result<PathBuf, Failure> {
             )));
         }
         Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {
-            return Err(Failure::failure(format!(
+            return Err(Failure::plain(format!(
                 "the process that served {shown} has died; unmount it first (ringfs umount {shown})"
             )));
         }
@@ -222,29 +230,47 @@ fn check_nodes(store: &Store) -> Result<(), Failure> {
     Ok(())
 }
 
-/// SIGTERM and SIGINT unmount; a second one while programs have files open does so all the same.
-fn unmount_on_signals(mount: &FuseMount) -> Result<(), Failure> {
+/// SIGTERM and SIGINT unmount. If programs have files open, everything they have written is saved and
+/// the process ends all the same: it is on its way down, with the machine perhaps.
+fn end_on_signals(mount: &FuseMount, vfs: Arc<Vfs>, ending: Arc<Mutex<()>>) -> Result<(), Failure> {
     let unmounter = mount.unmounter();
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
         .map_err(|e| Failure::io("receive signals", &e))?;
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            let mut before = false;
-            for _ in signals.forever() {
-                let result = if before { unmounter.unmount_lazy() } else { unmounter.unmount() };
-                if let Err(e) = result {
-                    warn(format_args!(
-                        "cannot unmount {}: {e}; close the files that are open there, or send the \
-                         signal again to unmount all the same",
-                        unmounter.mountpoint().display()
-                    ));
-                }
-                before = true;
+            let Some(_) = signals.forever().next() else { return };
+            let place = unmounter.mountpoint().to_owned();
+            if let Err(e) = sync(&place) {
+                warn(format_args!("pages that programs have mapped may not be saved: {e}"));
             }
+            if unmounter.unmount().is_ok() {
+                return;
+            }
+            let _ending = ending.lock();
+            warn(format_args!(
+                "programs lose the files that they have open in {}",
+                place.display()
+            ));
+            if let Err(e) = unmounter.unmount_lazy() {
+                warn(format_args!("cannot unmount {}: {e}", place.display()));
+            }
+            let code = match save(&vfs) {
+                Ok(()) => 0,
+                Err(failure) => {
+                    eprintln!("ringfs: {failure}");
+                    failure.exit as i32
+                }
+            };
+            std::process::exit(code);
         })
         .map(|_| ())
         .map_err(|e| Failure::io("start a thread", &e))
+}
+
+/// Makes the kernel hand over the pages that programs changed through memory maps.
+fn sync(mountpoint: &Path) -> std::io::Result<()> {
+    Ok(rustix::fs::syncfs(std::fs::File::open(mountpoint)?)?)
 }
 
 #[cfg(test)]
@@ -257,8 +283,12 @@ mod tests {
         assert!(check_mountpoint(dir.path()).is_ok());
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        assert!(check_mountpoint(&file).unwrap_err().message.ends_with("is no directory; mount on one"));
-        assert!(check_mountpoint(&dir.path().join("none")).unwrap_err().message.contains("mkdir -p"));
+        assert!(
+            check_mountpoint(&file).unwrap_err().message.ends_with("is no directory; mount on one")
+        );
+        assert!(
+            check_mountpoint(&dir.path().join("none")).unwrap_err().message.contains("mkdir -p")
+        );
     }
 
     #[test]

@@ -24,9 +24,9 @@ pub fn write(mountpoint: &Path) -> Result<Record, Failure> {
         fs::create_dir_all(directory).map_err(|e| failed(&e))?;
     }
     let me = ProcessIdentity::of(std::process::id())
-        .ok_or_else(|| Failure::failure("cannot read /proc/self/stat"))?;
+        .ok_or_else(|| Failure::plain("cannot read /proc/self/stat"))?;
     let text = serde_json::to_vec(&me)
-        .map_err(|e| Failure::failure(format!("cannot write {}: {e}", path.display())))?;
+        .map_err(|e| Failure::plain(format!("cannot write {}: {e}", path.display())))?;
     fs::write(&path, text).map_err(|e| failed(&e))?;
     Ok(Record(path))
 }

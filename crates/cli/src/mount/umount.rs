@@ -34,8 +34,8 @@ pub fn run(arguments: &UmountArguments) -> Result<(), Failure> {
     let mountpoint = mountpoint.canonicalize().unwrap_or(mountpoint);
     let process = record::process_of(&mountpoint);
     ringfs_fusewire::unmount_path(&mountpoint, arguments.lazy).map_err(|e| match e.kind() {
-        ErrorKind::NotFound => Failure::failure(format!("no volume is mounted on {shown}")),
-        ErrorKind::ResourceBusy => Failure::failure(format!(
+        ErrorKind::NotFound => Failure::plain(format!("no volume is mounted on {shown}")),
+        ErrorKind::ResourceBusy => Failure::plain(format!(
             "programs have files of {shown} open, or work in it; end them (fuser -vm {shown} lists \
              them), or add --lazy"
         )),
@@ -48,7 +48,7 @@ pub fn run(arguments: &UmountArguments) -> Result<(), Failure> {
     let limit = Instant::now() + SAVE_LIMIT;
     while process.is_alive() {
         if Instant::now() > limit {
-            return Err(Failure::failure(format!(
+            return Err(Failure::plain(format!(
                 "{shown} is unmounted, but process {} has not saved everything yet; do not stop the \
                  servers before it ends",
                 process.pid

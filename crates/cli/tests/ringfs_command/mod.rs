@@ -1,5 +1,6 @@
 //! Runs the program as a user would, with a state directory of the test's own.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test has no use for an error")]
 
 use ringfs_testkit::{RedisServer, ServerOptions};
 use std::path::{Path, PathBuf};
@@ -118,6 +119,8 @@ impl Mounted<'_> {
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
+        // Waits for the mount's process, unless a failed test has left files open.
+        self.place.run(&["umount", self.mountpoint.to_str().unwrap()]);
         if is_mounted(&self.mountpoint) {
             self.place.run(&["umount", "--lazy", self.mountpoint.to_str().unwrap()]);
         }

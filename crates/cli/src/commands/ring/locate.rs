@@ -129,7 +129,7 @@ fn resolve(open: &OpenVolume, path: &str) -> Result<Attr, Failure> {
     }
     session.end()?;
     attr.map_err(|error| match error {
-        MetaError::Posix(errno) => Failure::failure(format!("cannot find {path}: {errno}")),
+        MetaError::Posix(errno) => Failure::plain(format!("cannot find {path}: {errno}")),
         other => other.into(),
     })
 }
