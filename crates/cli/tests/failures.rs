@@ -107,6 +107,13 @@ fn sigterm_writes_back_what_is_buffered() {
     volume.assert_fsck_clean();
 }
 
+/// Closing tells of full servers too, but `fs::write` does not look.
+fn write_synced(path: &std::path::Path, data: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(data)?;
+    file.sync_all()
+}
+
 #[test]
 fn full_nodes_give_enospc_and_deleting_makes_room() {
     let options = ServerOptions { maxmemory: Some(24 << 20), ..ServerOptions::default() };
@@ -115,7 +122,7 @@ fn full_nodes_give_enospc_and_deleting_makes_room() {
     let mut written = Vec::new();
     let error = loop {
         let path = mount.path(&format!("f{}", written.len()));
-        match fs::write(&path, noise(written.len() as u64, 4 << 20)) {
+        match write_synced(&path, &noise(written.len() as u64, 4 << 20)) {
             Ok(()) => written.push(path),
             Err(error) => {
                 fs::remove_file(path).unwrap();
@@ -132,7 +139,7 @@ fn full_nodes_give_enospc_and_deleting_makes_room() {
         fs::remove_file(path).unwrap();
     }
     eventually("room after deleting", || {
-        fs::write(mount.path("again"), noise(99, 4 << 20)).is_ok()
+        write_synced(&mount.path("again"), &noise(99, 4 << 20)).is_ok()
     });
     assert!(fs::read(mount.path("again")).unwrap() == noise(99, 4 << 20));
 }

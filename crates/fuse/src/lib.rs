@@ -8,6 +8,7 @@ mod convert;
 mod filesystem;
 
 use filesystem::RingFs;
+use ringfs_base::InodeId;
 use ringfs_fusewire::{Mount, MountOptions, Notifier, Session, Unmounter};
 use ringfs_vfs::{KernelCache, KernelChange, Vfs};
 use std::io;
@@ -92,6 +93,15 @@ struct Notices {
 }
 
 impl KernelCache for Notices {
+    fn doubt_attributes(&self, ino: InodeId) {
+        // A negative offset leaves the pages alone.
+        if let Some(notifier) = self.notifier.get()
+            && let Err(error) = notifier.inval_inode(ino.0, -1, 0)
+        {
+            tracing::warn!(%ino, %error, "the kernel was not told to ask for attributes");
+        }
+    }
+
     fn forget(&self, change: &KernelChange) {
         // Before the first request the kernel has cached nothing.
         let Some(notifier) = self.notifier.get() else { return };

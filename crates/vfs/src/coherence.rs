@@ -65,10 +65,16 @@ pub enum KernelChange {
     Entry(InodeId, Vec<u8>),
 }
 
-/// The frontend's way to tell the kernel. Called from a thread that holds no lock.
+/// The frontend's way to tell the kernel.
 pub trait KernelCache: Send + Sync {
-    /// Makes the kernel forget; what it does not know is not an error.
+    /// Makes the kernel forget; what it does not know is not an error. Called from a thread that
+    /// holds no lock and serves no request, since the kernel may wait for requests meanwhile.
     fn forget(&self, change: &KernelChange);
+
+    /// Makes the kernel ask for the attributes of an inode again. Called while the inode is
+    /// being opened, so this must touch nothing but the attributes: then the kernel waits for
+    /// nothing.
+    fn doubt_attributes(&self, ino: InodeId);
 }
 
 /// Queue towards the kernel.

@@ -73,6 +73,7 @@ pub struct Vfs {
     names: name_memory::NameMemory,
     changes: Changes,
     kernel: KernelQueue,
+    kernel_cache: Arc<dyn KernelCache>,
     budget: Arc<Budget>,
     uploader: Uploader,
     blocks: BlockCache,
@@ -118,6 +119,7 @@ impl Vfs {
             names: name_memory::NameMemory::new(),
             changes: Changes::new(),
             kernel: KernelQueue::new(),
+            kernel_cache: kernel,
             budget,
             write_back: WriteBackQueue::new(),
             placements,
@@ -129,7 +131,7 @@ impl Vfs {
             upkeep: upkeep::Upkeep::new(),
             config,
         });
-        vfs.start_workers(kernel)?;
+        vfs.start_workers()?;
         Ok(vfs)
     }
 

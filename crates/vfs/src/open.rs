@@ -20,12 +20,13 @@ impl Vfs {
         let node = self.nodes.get(ino);
         let _opening = self.opening(ino);
         node.opens.fetch_add(1, Ordering::SeqCst);
-        let known = {
+        let (told, known) = {
             let state = node.lock();
-            state.attr.and_then(|attr| {
+            let known = state.attr.and_then(|attr| {
                 let cached = state.content.version == Some(attr.ctime);
                 cached.then_some(Known { ctime: attr.ctime, size: attr.size })
-            })
+            });
+            (state.attr.map(|attr| attr.ctime), known)
         };
         let before = self.changes.before();
         match self.session.open(ino, known) {
@@ -41,6 +42,12 @@ impl Vfs {
                 let keep_cache = newest && state.kernel_version == Some(opened.attr.ctime);
                 if newest {
                     state.kernel_version = Some(opened.attr.ctime);
+                }
+                drop(state);
+                // An open tells the kernel no attributes. If it has others it would read up to
+                // the old size, since the push of the change may still be on its way.
+                if told != Some(opened.attr.ctime) {
+                    self.kernel_cache.doubt_attributes(ino);
                 }
                 Ok(Opened { keep_cache })
             }

@@ -1,7 +1,7 @@
 //! Keeps the session alive and tidies up: heartbeats, orphans of all mounts, dead sessions,
 //! the ring's epoch, what other mounts changed, and compaction.
 
-use crate::coherence::{KernelCache, KernelChange};
+use crate::coherence::KernelChange;
 use crate::{Vfs, VfsError};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use parking_lot::{Condvar, Mutex};
@@ -81,10 +81,7 @@ impl Upkeep {
 }
 
 impl Vfs {
-    pub(crate) fn start_workers(
-        self: &Arc<Self>,
-        kernel: Arc<dyn KernelCache>,
-    ) -> Result<(), VfsError> {
+    pub(crate) fn start_workers(self: &Arc<Self>) -> Result<(), VfsError> {
         let vfs = Arc::downgrade(self);
         let watch = self.session.watch(Box::new(move |event| {
             if let Some(vfs) = vfs.upgrade() {
@@ -101,7 +98,7 @@ impl Vfs {
         let vfs = self.clone();
         workers.push(crate::spawn("compact", move || vfs.compact_loop()));
         let vfs = self.clone();
-        workers.push(crate::spawn("kernel", move || vfs.kernel_loop(&*kernel)));
+        workers.push(crate::spawn("kernel", move || vfs.kernel_loop()));
         Ok(())
     }
 
@@ -136,12 +133,12 @@ impl Vfs {
         }
     }
 
-    fn kernel_loop(&self, kernel: &dyn KernelCache) {
+    fn kernel_loop(&self) {
         let changes = self.kernel.receiver();
         loop {
             select! {
                 recv(changes) -> change => match change {
-                    Ok(change) => kernel.forget(&change),
+                    Ok(change) => self.kernel_cache.forget(&change),
                     Err(_) => return,
                 },
                 recv(self.stopped.1) -> _ => return,

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part of the fixture")]
 
-use ringfs_testkit::{RedisServer, ServerOptions};
+use ringfs_testkit::{AppendFsync, RedisServer, ServerOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -33,7 +33,11 @@ impl Volume {
         replicas: usize,
         extra: &[&str],
     ) -> Volume {
-        let meta = RedisServer::start_default();
+        // Persistent, so that a restart comes back with its data.
+        let aof = Some(AppendFsync::EverySec);
+        let meta =
+            RedisServer::start(ServerOptions { appendfsync: aof, ..ServerOptions::default() });
+        let node_options = ServerOptions { appendfsync: aof, ..node_options };
         let nodes: Vec<RedisServer> =
             (0..nodes).map(|_| RedisServer::start(node_options.clone())).collect();
         let dir = tempfile::tempdir().unwrap();
