@@ -98,8 +98,7 @@ impl RingFs {
             for item in &page.items {
                 let full = match item.attr {
                     Some(found) => {
-                        let looked =
-                            self.vfs.enter_listed(inode(dir), &item.name, found, before);
+                        let looked = self.vfs.enter_listed(inode(dir), &item.name, found, before);
                         let full = push(Listed::Known(&looked, item.cookie, &item.name));
                         if full {
                             self.vfs.forget(item.ino, 1);
@@ -256,16 +255,9 @@ impl Filesystem for RingFs {
         if set.kill_suidgid {
             perm = Some(self.perm_without_set_id(ino, perm)?);
         }
-        let change = SetAttr {
-            perm,
-            uid: set.uid,
-            gid: set.gid,
-            size: set.size,
-            atime: None,
-            mtime: None,
-        };
-        let times =
-            Times { atime: set.atime.map(time_change), mtime: set.mtime.map(time_change) };
+        let change =
+            SetAttr { perm, uid: set.uid, gid: set.gid, size: set.size, atime: None, mtime: None };
+        let times = Times { atime: set.atime.map(time_change), mtime: set.mtime.map(time_change) };
         let changed = self.vfs.setattr(inode(ino), change, times);
         changed.map(|looked| reply(&looked)).map_err(|e| errno("setattr", ino, &e))
     }
@@ -335,13 +327,7 @@ impl Filesystem for RingFs {
             .map_err(|e| errno("rename", parent, &e))
     }
 
-    fn link(
-        &self,
-        _: &Request<'_>,
-        ino: u64,
-        newparent: u64,
-        newname: &[u8],
-    ) -> FsResult<Entry> {
+    fn link(&self, _: &Request<'_>, ino: u64, newparent: u64, newname: &[u8]) -> FsResult<Entry> {
         let linked = self.vfs.link(inode(ino), inode(newparent), newname);
         linked.map(|looked| entry(&looked)).map_err(|e| errno("link", ino, &e))
     }
@@ -373,10 +359,8 @@ impl Filesystem for RingFs {
         if at.size >= LARGE_BYTES {
             about_to_work();
         }
-        let pieces = self
-            .vfs
-            .read(inode(ino), at.offset, at.size)
-            .map_err(|e| errno("read", ino, &e))?;
+        let pieces =
+            self.vfs.read(inode(ino), at.offset, at.size).map_err(|e| errno("read", ino, &e))?;
         let mut data = Data::empty();
         pieces.into_iter().for_each(|piece| data.push(piece));
         Ok(data)
@@ -421,9 +405,7 @@ impl Filesystem for RingFs {
         sink: &mut DirSink<'_>,
     ) -> FsResult<()> {
         self.list(ino, offset, false, &mut |listed| match listed {
-            Listed::Dot(ino, next, name) => {
-                sink.push(ino, next, wire::FileKind::Directory, name)
-            }
+            Listed::Dot(ino, next, name) => sink.push(ino, next, wire::FileKind::Directory, name),
             Listed::Known(looked, next, name) => {
                 sink.push(looked.attr.ino.0, next, kind(looked.attr.kind), name)
             }
@@ -491,9 +473,7 @@ impl Filesystem for RingFs {
             XATTR_REPLACE => XattrMode::Replace,
             _ => return Err(Errno::EINVAL),
         };
-        self.vfs
-            .setxattr(inode(ino), name, value, mode)
-            .map_err(|e| errno("setxattr", ino, &e))
+        self.vfs.setxattr(inode(ino), name, value, mode).map_err(|e| errno("setxattr", ino, &e))
     }
 
     fn getxattr(&self, _: &Request<'_>, ino: u64, name: &[u8]) -> FsResult<Bytes> {

@@ -6,9 +6,7 @@ use crate::read::Layered;
 use crate::{Vfs, VfsError};
 use parking_lot::{Condvar, Mutex};
 use ringfs_base::{BlockId, Errno, InodeId};
-use ringfs_meta::{
-    AttrFlags, Commit, CommitData, CommitRequest, Committed, ExtentRecord,
-};
+use ringfs_meta::{AttrFlags, Commit, CommitData, CommitRequest, Committed, ExtentRecord};
 use ringfs_store::Surplus;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -101,12 +99,7 @@ impl Vfs {
         }
     }
 
-    fn note_commit(
-        &self,
-        state: &mut crate::node::NodeState,
-        layer: &Pending,
-        done: &LayerCommit,
-    ) {
+    fn note_commit(&self, state: &mut crate::node::NodeState, layer: &Pending, done: &LayerCommit) {
         let attr = done.commit.attr;
         if state.attr.is_none_or(|known| known.ctime <= attr.ctime) {
             state.attr = Some(attr);
@@ -135,11 +128,8 @@ impl Vfs {
     }
 
     fn commit_layer(&self, node: &Arc<Node>, layer: &Pending) -> Result<LayerCommit, VfsError> {
-        let may_be_inline =
-            node.lock().attr.is_none_or(|attr| !attr.flags.has(AttrFlags::EXTENTS));
-        if may_be_inline
-            && let Some(done) = self.commit_inline(node, layer)?
-        {
+        let may_be_inline = node.lock().attr.is_none_or(|attr| !attr.flags.has(AttrFlags::EXTENTS));
+        if may_be_inline && let Some(done) = self.commit_inline(node, layer)? {
             return Ok(done);
         }
         self.send_blocks(layer)?;
@@ -248,11 +238,8 @@ impl Vfs {
                 bytes.extend_from_slice(&piece);
             }
         }
-        let mut moved = Pending {
-            append_from: Some(size),
-            kill_suid: layer.kill_suid,
-            ..Pending::default()
-        };
+        let mut moved =
+            Pending { append_from: Some(size), kill_suid: layer.kill_suid, ..Pending::default() };
         moved.write(
             size,
             &bytes,
