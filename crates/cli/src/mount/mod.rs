@@ -1,5 +1,6 @@
 //! `ringfs mount` and `ringfs umount`.
 
+mod allocator;
 mod background;
 mod record;
 mod umount;
@@ -99,6 +100,7 @@ fn serve(
     url: &VolumeUrl,
     surroundings: &Surroundings,
 ) -> Result<(), Failure> {
+    allocator::tune();
     let mountpoint = check_mountpoint(&arguments.mountpoint)?;
     let open = compose::open(url, surroundings, Patience::Mount)?;
     let blocks = open.blocks(&surroundings.credentials)?;
