@@ -98,8 +98,7 @@ impl RingFs {
             for item in &page.items {
                 let full = match item.attr {
                     Some(found) => {
-                        let looked =
-                            self.vfs.enter_listed(inode(dir), &item.name, found, before);
+                        let looked = self.vfs.enter_listed(inode(dir), &item.name, found, before);
                         let full = push(Listed::Known(&looked, item.cookie, &item.name));
                         if full {
                             self.vfs.forget(item.ino, 1);
@@ -256,16 +255,9 @@ impl Filesystem for RingFs {
         if set.kill_suidgid {
             perm = Some(self.perm_without_set_id(ino, perm)?);
         }
-        let change = SetAttr {
-            perm,
-            uid: set.uid,
-            gid: set.gid,
-            size: set.size,
-            atime: None,
-            mtime: None,
-        };
-        let times =
-            Times { atime: set.atime.map(time_change), mtime: set.mtime.map(time_change) };
+        let change =
+            SetAttr { perm, uid: set.uid, gid: set.gid, size: set.size, atime: None, mtime: None };
+        let times = Times { atime: set.atime.map(time_change), mtime: set.mtime.map(time_change) };
         let changed = self.vfs.setattr(inode(ino), change, times);
         changed.map(|looked| reply(&looked)).map_err(|e| errno("setattr", ino, &e))
     }
@@ -335,13 +327,7 @@ impl Filesystem for RingFs {
             .map_err(|e| errno("rename", parent, &e))
     }
 
-    fn link(
-        &self,
-        _: &Request<'_>,
-        ino: u64,
-        newparent: u64,
-        newname: &[u8],
-    ) -> FsResult<Entry> {
+    fn link(&self, _: &Request<'_>, ino: u64, newparent: u64, newname: &[u8]) -> FsResult<Entry> {
         let linked = self.vfs.link(inode(ino), inode(newparent), newname);
         linked.map(|looked| entry(&looked)).map_err(|e| errno("link", ino, &e))
     }
@@ -361,11 +347,16 @@ impl Filesystem for RingFs {
         how: wire::OpenHow,
     ) -> FsResult<(Entry, Opened)> {
         let new = new_inode(req, mode & 0o7777, Special::None)?;
-        let exclusive = how.flags & O_EXCL != 0;
-        let (looked, done) = self
-            .vfs
-            .create(inode(parent), name, &new, exclusive)
-            .map_err(|e| errno("create", parent, &e))?;
+        let made = self.vfs.create(inode(parent), name, &new, true);
+        let (looked, done) = match made {
+            // The kernel takes what we open here for a new file, whose permissions it need not
+            // check and which O_TRUNC need not empty. Another mount has made it, so the kernel
+            // must look again: it does upon ESTALE, and then finds a file to open.
+            Err(VfsError::Posix(BaseErrno::EEXIST)) if how.flags & O_EXCL == 0 => {
+                return Err(Errno::from(i32::from(BaseErrno::ESTALE.0)));
+            }
+            made => made.map_err(|e| errno("create", parent, &e))?,
+        };
         Ok((entry(&looked), opened(done.keep_cache, how.flags)))
     }
 
@@ -373,10 +364,8 @@ impl Filesystem for RingFs {
         if at.size >= LARGE_BYTES {
             about_to_work();
         }
-        let pieces = self
-            .vfs
-            .read(inode(ino), at.offset, at.size)
-            .map_err(|e| errno("read", ino, &e))?;
+        let pieces =
+            self.vfs.read(inode(ino), at.offset, at.size).map_err(|e| errno("read", ino, &e))?;
         let mut data = Data::empty();
         pieces.into_iter().for_each(|piece| data.push(piece));
         Ok(data)
@@ -421,9 +410,7 @@ impl Filesystem for RingFs {
         sink: &mut DirSink<'_>,
     ) -> FsResult<()> {
         self.list(ino, offset, false, &mut |listed| match listed {
-            Listed::Dot(ino, next, name) => {
-                sink.push(ino, next, wire::FileKind::Directory, name)
-            }
+            Listed::Dot(ino, next, name) => sink.push(ino, next, wire::FileKind::Directory, name),
             Listed::Known(looked, next, name) => {
                 sink.push(looked.attr.ino.0, next, kind(looked.attr.kind), name)
             }
@@ -491,9 +478,7 @@ impl Filesystem for RingFs {
             XATTR_REPLACE => XattrMode::Replace,
             _ => return Err(Errno::EINVAL),
         };
-        self.vfs
-            .setxattr(inode(ino), name, value, mode)
-            .map_err(|e| errno("setxattr", ino, &e))
+        self.vfs.setxattr(inode(ino), name, value, mode).map_err(|e| errno("setxattr", ino, &e))
     }
 
     fn getxattr(&self, _: &Request<'_>, ino: u64, name: &[u8]) -> FsResult<Bytes> {
