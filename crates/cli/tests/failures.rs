@@ -147,8 +147,7 @@ fn full_nodes_give_enospc_and_deleting_makes_room() {
 #[test]
 fn the_mount_process_stays_within_its_memory_limit() {
     let volume = Volume::format(3, 1);
-    let mount =
-        volume.mount_with(&["--write-buffer", "32MiB", "--block-cache", "32MiB"]);
+    let mount = volume.mount_with(&["--write-buffer", "32MiB", "--block-cache", "32MiB"]);
     let before = mount.resident_bytes();
     let mut file = File::create(mount.path("large")).unwrap();
     let piece = vec![b'x'; 1 << 20];

@@ -62,12 +62,7 @@ impl Vfs {
     /// Changes attributes. Truncation, setting times, and setting permissions after a write
     /// that takes set-id bits away, first write back what is buffered, so that a later flush does
     /// not undo them.
-    pub fn setattr(
-        &self,
-        ino: InodeId,
-        change: SetAttr,
-        times: Times,
-    ) -> Result<Looked, VfsError> {
+    pub fn setattr(&self, ino: InodeId, change: SetAttr, times: Times) -> Result<Looked, VfsError> {
         let now = self.clock.now();
         let at = |time: Option<TimeChange>| {
             time.map(|t| match t {

@@ -33,11 +33,7 @@ impl Collector {
                 remove(&worker_store, &records);
             }
         });
-        Collector {
-            queue: Mutex::new(Some(queue)),
-            thread: Mutex::new(Some(thread)),
-            store,
-        }
+        Collector { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)), store }
     }
 
     /// Removes every block of the slices that the records name.

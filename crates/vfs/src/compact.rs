@@ -35,11 +35,7 @@ impl Vfs {
     }
 
     /// Copies each run of adjacent records into one new slice; holes stay holes.
-    fn rewrite(
-        &self,
-        chunk: u32,
-        records: &[ExtentRecord],
-    ) -> Result<Vec<ExtentRecord>, VfsError> {
+    fn rewrite(&self, chunk: u32, records: &[ExtentRecord]) -> Result<Vec<ExtentRecord>, VfsError> {
         let mut out: Vec<ExtentRecord> = Vec::new();
         let data: u64 = records.iter().filter(|r| !r.is_hole()).map(|r| u64::from(r.len)).sum();
         let Ok(slice_len) = u32::try_from(data) else { return Ok(records.to_vec()) };
@@ -70,7 +66,10 @@ impl Vfs {
                     buffer.extend_from_slice(now);
                     rest = later;
                     if buffer.len() == BLOCK_BYTES as usize {
-                        self.write_rewritten(BlockId { slice, index: written / BLOCK_BYTES }, &buffer)?;
+                        self.write_rewritten(
+                            BlockId { slice, index: written / BLOCK_BYTES },
+                            &buffer,
+                        )?;
                         written += BLOCK_BYTES;
                         buffer.clear();
                     }

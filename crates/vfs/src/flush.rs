@@ -7,9 +7,7 @@ use crate::read::Layered;
 use crate::{Vfs, VfsError};
 use parking_lot::{Condvar, Mutex};
 use ringfs_base::{BlockId, Errno, InodeId};
-use ringfs_meta::{
-    AttrFlags, Commit, CommitData, CommitRequest, Committed, ExtentRecord,
-};
+use ringfs_meta::{AttrFlags, Commit, CommitData, CommitRequest, Committed, ExtentRecord};
 use ringfs_store::Surplus;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -124,12 +122,7 @@ impl Vfs {
         }
     }
 
-    fn note_commit(
-        &self,
-        state: &mut crate::node::NodeState,
-        layer: &Pending,
-        done: &LayerCommit,
-    ) {
+    fn note_commit(&self, state: &mut crate::node::NodeState, layer: &Pending, done: &LayerCommit) {
         let attr = done.commit.attr;
         if state.attr.is_none_or(|known| known.ctime <= attr.ctime) {
             state.attr = Some(attr);
@@ -173,11 +166,8 @@ impl Vfs {
     }
 
     fn commit_layer(&self, node: &Arc<Node>, layer: &Pending) -> Result<LayerCommit, VfsError> {
-        let may_be_inline =
-            node.lock().attr.is_none_or(|attr| !attr.flags.has(AttrFlags::EXTENTS));
-        if may_be_inline
-            && let Some(done) = self.commit_inline(node, layer)?
-        {
+        let may_be_inline = node.lock().attr.is_none_or(|attr| !attr.flags.has(AttrFlags::EXTENTS));
+        if may_be_inline && let Some(done) = self.commit_inline(node, layer)? {
             return Ok(done);
         }
         self.send_blocks(layer)?;
@@ -237,9 +227,7 @@ impl Vfs {
             kill_suid: layer.kill_suid,
         };
         match self.session.commit(node.ino, &request)? {
-            Commit::Done(commit) => {
-                Ok(Some(LayerCommit { commit, placed: Placed::Inline }))
-            }
+            Commit::Done(commit) => Ok(Some(LayerCommit { commit, placed: Placed::Inline })),
             Commit::NeedSlice(_) => Ok(None),
             Commit::Straddles(_) | Commit::StaleEpoch(_) => Err(Errno::EIO.into()),
         }

@@ -169,12 +169,7 @@ impl Vfs {
     }
 
     /// The frontend learns of an inode: one more reference, attributes cached if still right.
-    fn entered(
-        &self,
-        attr: Attr,
-        parent: InodeId,
-        before: crate::coherence::Before,
-    ) -> Looked {
+    fn entered(&self, attr: Attr, parent: InodeId, before: crate::coherence::Before) -> Looked {
         let node = self.nodes.remember(attr.ino);
         let fresh =
             self.changes.none_since(before, attr.ino) && self.changes.none_since(before, parent);

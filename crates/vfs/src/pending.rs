@@ -195,7 +195,10 @@ impl Pending {
             .map(|(chunk, writes)| {
                 let records = writes.records.iter().map(|record| {
                     let slice = writes.slices.iter().find(|s| s.id == record.slice);
-                    ExtentRecord { slice_len: slice.map_or(record.slice_len, SliceBuffer::len), ..*record }
+                    ExtentRecord {
+                        slice_len: slice.map_or(record.slice_len, SliceBuffer::len),
+                        ..*record
+                    }
                 });
                 (*chunk, records.collect())
             })

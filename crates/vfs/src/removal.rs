@@ -4,7 +4,7 @@ use crate::names::check_name;
 use crate::{Vfs, VfsError};
 use parking_lot::RwLockWriteGuard;
 use ringfs_base::{Errno, InodeId};
-use ringfs_meta::{Fate, Purge, RenameMode, Removed, Victim};
+use ringfs_meta::{Fate, Purge, Removed, RenameMode, Victim};
 use std::sync::atomic::Ordering;
 
 impl Vfs {
@@ -76,17 +76,11 @@ impl Vfs {
     fn victim_of(&self, ino: Option<InodeId>) -> (Victim, Option<RwLockWriteGuard<'_, ()>>) {
         let Some(ino) = ino else { return (Victim::Unknown, None) };
         let guard = self.removing(ino);
-        let open =
-            self.nodes.known(ino).is_some_and(|node| node.opens.load(Ordering::SeqCst) > 0);
+        let open = self.nodes.known(ino).is_some_and(|node| node.opens.load(Ordering::SeqCst) > 0);
         (if open { Victim::Open(ino) } else { Victim::NotOpen(ino) }, Some(guard))
     }
 
-    fn after_removal(
-        &self,
-        removed: &Removed,
-        victim: Victim,
-        before: crate::coherence::Before,
-    ) {
+    fn after_removal(&self, removed: &Removed, victim: Victim, before: crate::coherence::Before) {
         match &removed.fate {
             Fate::Linked => {
                 self.note_attr(&removed.attr, before);

@@ -29,7 +29,8 @@ impl Streams {
     /// Notes a request and says how many bytes after it to read ahead: 0 for a random one.
     pub(crate) fn note(&mut self, offset: u64, len: u64) -> u64 {
         let end = offset + len;
-        let near = |s: &Stream| offset.abs_diff(s.next) <= SLACK_BYTES && end + SLACK_BYTES > s.next;
+        let near =
+            |s: &Stream| offset.abs_diff(s.next) <= SLACK_BYTES && end + SLACK_BYTES > s.next;
         let exact = self.0.iter().position(|s| s.next == offset);
         // Near but not next: random access within a small file is no stream.
         let found = exact.or_else(|| self.0.iter().position(|s| s.window > 0 && near(s)));

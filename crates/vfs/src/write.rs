@@ -67,10 +67,8 @@ impl Vfs {
             // where the next begins is known only when the layer before has been committed.
             let other_kind =
                 !state.pending.is_empty() && state.pending.append_from.is_some() != append;
-            let unplaced = state
-                .in_flight
-                .as_ref()
-                .is_some_and(|layer| append || layer.append_from.is_some());
+            let unplaced =
+                state.in_flight.as_ref().is_some_and(|layer| append || layer.append_from.is_some());
             if other_kind || unplaced {
                 drop(state);
                 self.flush_node(node)?;

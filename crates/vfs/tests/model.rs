@@ -9,7 +9,9 @@ use ringfs_meta::{
 };
 use ringfs_store::{Node, Rendezvous, Store, StoreConfig};
 use ringfs_testkit::RedisServer;
-use ringfs_vfs::{KernelCache, KernelChange, Placements, Times, Vfs, VfsConfig, VfsError, WriteMode};
+use ringfs_vfs::{
+    KernelCache, KernelChange, Placements, Times, Vfs, VfsConfig, VfsError, WriteMode,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,11 +78,9 @@ impl Ring {
             })
             .collect();
         let copies = 2.min(nodes.len());
-        let placement =
-            Arc::new(Rendezvous { nodes: nodes.len(), copies, epoch: Epoch(0) });
+        let placement = Arc::new(Rendezvous { nodes: nodes.len(), copies, epoch: Epoch(0) });
         let record = self.volume.config();
-        let store =
-            Store::new(&record.name, record.uuid, nodes, placement, StoreConfig::default());
+        let store = Store::new(&record.name, record.uuid, nodes, placement, StoreConfig::default());
         let told = Arc::new(Told::default());
         let vfs = Vfs::start(
             session,
@@ -107,14 +107,7 @@ fn quick() -> VfsConfig {
 }
 
 fn create(vfs: &Vfs, name: &str) -> InodeId {
-    let new = NewInode {
-        kind: FileKind::File,
-        perm: 0o644,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        target: b"",
-    };
+    let new = NewInode { kind: FileKind::File, perm: 0o644, uid: 0, gid: 0, rdev: 0, target: b"" };
     vfs.create(InodeId::ROOT, name.as_bytes(), &new, true).unwrap().0.attr.ino
 }
 
@@ -170,7 +163,8 @@ fn run(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
             }
             5 => {
                 let data = vec![dice.roll(256) as u8; 1 + dice.roll(5000) as usize];
-                vfs.write(ino, 0, &data, WriteMode { append: true, ..WriteMode::default() }).unwrap();
+                vfs.write(ino, 0, &data, WriteMode { append: true, ..WriteMode::default() })
+                    .unwrap();
                 model.extend_from_slice(&data);
             }
             6 => {
