@@ -179,8 +179,8 @@ impl Vfs {
         if fresh && newer {
             state.attr = Some(*attr);
         }
-        let merged = if fresh { state.merged() } else { None };
-        Looked { attr: merged.unwrap_or(*attr), ttl }
+        let shown = if newer { *attr } else { state.attr.unwrap_or(*attr) };
+        Looked { attr: state.with_pending(shown), ttl }
     }
 
     /// As [`Self::note_attr`], after a change by this mount that left the data as they were. If

@@ -87,7 +87,11 @@ pub(crate) struct NodeState {
 impl NodeState {
     /// The attributes with the writes applied that are not committed yet.
     pub(crate) fn merged(&self) -> Option<Attr> {
-        let mut attr = self.attr?;
+        self.attr.map(|attr| self.with_pending(attr))
+    }
+
+    /// `attr` with the writes applied that are not committed yet.
+    pub(crate) fn with_pending(&self, mut attr: Attr) -> Attr {
         for layer in self.in_flight.as_deref().into_iter().chain([&self.pending]) {
             if !layer.is_empty() {
                 attr.size = attr.size.max(layer.end);
@@ -98,7 +102,7 @@ impl NodeState {
                 }
             }
         }
-        Some(attr)
+        attr
     }
 
     pub(crate) fn is_dirty(&self) -> bool {

@@ -30,11 +30,14 @@ const COMPACTIONS_MAX: usize = 1024;
 /// Heartbeats between two looks for sessions whose lease has ended.
 const BEATS_PER_REAP: u64 = 10;
 
+/// A chunk of a file.
+type Chunk = (InodeId, u32);
+
 pub(crate) struct Upkeep {
     soon: Mutex<bool>,
     wake: Condvar,
     capacity_bytes: AtomicU64,
-    compactions: (Sender<(InodeId, u32)>, Receiver<(InodeId, u32)>),
+    compactions: (Sender<Chunk>, Receiver<Chunk>),
     fenced: AtomicBool,
 }
 

@@ -1,5 +1,7 @@
 //! The vfs against a plain array of bytes, on real servers, without a kernel between.
 
+#![allow(clippy::unwrap_used, reason = "what fails ends the test")]
+
 use parking_lot::Mutex;
 use ringfs_base::limits::{BLOCK_BYTES, CHUNK_BYTES, INLINE_BYTES_MAX};
 use ringfs_base::{Epoch, InodeId, NodeName, SystemClock, Timestamp, VolumeName, VolumeUuid};

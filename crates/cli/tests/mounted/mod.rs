@@ -1,6 +1,7 @@
 //! A volume on real redis-servers, mounted by the real binary; everything ends with the test.
 
 #![allow(dead_code, reason = "each test file uses its part of the fixture")]
+#![allow(clippy::unwrap_used, reason = "what fails in a fixture ends the test")]
 
 use ringfs_testkit::{AppendFsync, RedisServer, ServerOptions};
 use std::path::{Path, PathBuf};
