@@ -131,3 +131,17 @@ fn exclusive_creation_has_one_winner() {
     let ino = |m: &mounted::Mounted| fs::metadata(m.path("lock7")).unwrap().ino();
     assert_eq!(ino(&mounts[0]), ino(&mounts[1]));
 }
+
+#[test]
+fn who_creates_what_the_other_has_just_created_truncates_it() {
+    let volume = Volume::format(1, 1);
+    let (a, b) = (volume.mount(), volume.mount());
+    for round in 0..100 {
+        let name = format!("f{round}");
+        // The kernel remembers that there is no such name, and the push comes when it comes.
+        assert!(!b.path(&name).exists());
+        fs::write(a.path(&name), "a long text").unwrap();
+        fs::write(b.path(&name), "short").unwrap();
+        assert_eq!(fs::read(b.path(&name)).unwrap(), b"short", "round {round}");
+    }
+}

@@ -347,11 +347,16 @@ impl Filesystem for RingFs {
         how: wire::OpenHow,
     ) -> FsResult<(Entry, Opened)> {
         let new = new_inode(req, mode & 0o7777, Special::None)?;
-        let exclusive = how.flags & O_EXCL != 0;
-        let (looked, done) = self
-            .vfs
-            .create(inode(parent), name, &new, exclusive)
-            .map_err(|e| errno("create", parent, &e))?;
+        let made = self.vfs.create(inode(parent), name, &new, true);
+        let (looked, done) = match made {
+            // The kernel takes what we open here for a new file, whose permissions it need not
+            // check and which O_TRUNC need not empty. Another mount has made it, so the kernel
+            // must look again: it does upon ESTALE, and then finds a file to open.
+            Err(VfsError::Posix(BaseErrno::EEXIST)) if how.flags & O_EXCL == 0 => {
+                return Err(Errno::from(i32::from(BaseErrno::ESTALE.0)));
+            }
+            made => made.map_err(|e| errno("create", parent, &e))?,
+        };
         Ok((entry(&looked), opened(done.keep_cache, how.flags)))
     }
 

@@ -18,6 +18,8 @@ const RESTING_MAX: usize = 8;
 /// One worker's place.
 pub(crate) struct Seat {
     reads: AtomicBool,
+    /// Waits, or waited until now, with the role.
+    stuck: AtomicBool,
     called: Mutex<bool>,
     call: Condvar,
 }
@@ -27,6 +29,7 @@ impl Seat {
     pub(crate) fn reader() -> Arc<Seat> {
         Arc::new(Seat {
             reads: AtomicBool::new(true),
+            stuck: AtomicBool::new(false),
             called: Mutex::new(false),
             call: Condvar::new(),
         })
@@ -34,6 +37,15 @@ impl Seat {
 
     pub(crate) fn reads(&self) -> bool {
         self.reads.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn take_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Relaxed) && self.stuck.swap(false, Ordering::SeqCst)
+    }
+
+    /// Nothing is left to read.
+    pub(crate) fn resign(&self) {
+        self.reads.store(false, Ordering::SeqCst);
     }
 
     fn wake(&self) {
@@ -46,6 +58,8 @@ impl Seat {
 #[derive(Default)]
 pub(crate) struct Bench {
     resting: Vec<Arc<Seat>>,
+    /// A reader that waits for something else and found nobody to read in its place.
+    stuck: Option<Arc<Seat>>,
     closed: bool,
 }
 
@@ -60,6 +74,12 @@ impl<F: Filesystem> Shared<F> {
     pub(crate) fn rest(&self, seat: &Arc<Seat>, permanent: bool) -> bool {
         {
             let mut bench = self.bench.lock();
+            if let Some(stuck) = bench.stuck.take()
+                && stuck.reads.swap(false, Ordering::SeqCst)
+            {
+                seat.reads.store(true, Ordering::SeqCst);
+                return true;
+            }
             if bench.closed || (!permanent && bench.resting.len() >= RESTING_MAX) {
                 return false;
             }
@@ -80,19 +100,43 @@ impl<F: Filesystem> Shared<F> {
         bench.resting.drain(..).for_each(|seat| seat.wake());
     }
 
-    /// Gives the role of `seat` to another worker; keeps it if there can be no other.
-    pub(crate) fn pass_role(self: &Arc<Self>, seat: &Seat) {
+    /// Gives the role of `seat` to another worker; keeps it if there can be no other, until one
+    /// has nothing to do.
+    pub(crate) fn pass_role(self: &Arc<Self>, seat: &Arc<Seat>) {
         if !seat.reads.swap(false, Ordering::SeqCst) {
             return;
         }
-        let next = self.bench.lock().resting.pop();
-        match next {
+        if self.pass_to_resting() || Self::spawn_worker(self) {
+            return;
+        }
+        let mut bench = self.bench.lock();
+        seat.reads.store(true, Ordering::SeqCst);
+        // Somebody may have come to rest since the first look: then it does not wait for us.
+        match bench.resting.pop() {
             Some(next) => {
+                seat.reads.store(false, Ordering::SeqCst);
                 next.reads.store(true, Ordering::SeqCst);
                 next.wake();
             }
-            None if Self::spawn_worker(self) => {}
-            None => seat.reads.store(true, Ordering::SeqCst),
+            None => {
+                seat.stuck.store(true, Ordering::SeqCst);
+                bench.stuck = Some(Arc::clone(seat));
+            }
+        }
+    }
+
+    fn pass_to_resting(&self) -> bool {
+        let Some(next) = self.bench.lock().resting.pop() else { return false };
+        next.reads.store(true, Ordering::SeqCst);
+        next.wake();
+        true
+    }
+
+    /// The reader has nothing to wait for any more and goes on reading.
+    pub(crate) fn reads_on(&self, seat: &Arc<Seat>) {
+        let mut bench = self.bench.lock();
+        if bench.stuck.as_ref().is_some_and(|stuck| Arc::ptr_eq(stuck, seat)) {
+            bench.stuck = None;
         }
     }
 }

@@ -51,6 +51,9 @@ impl<F: Filesystem> Worker<F> {
             pass,
         });
         loop {
+            if seat.take_stuck() {
+                self.shared.reads_on(&seat);
+            }
             if !seat.reads() && !self.shared.rest(&seat, permanent) {
                 return Ok(());
             }
@@ -58,6 +61,8 @@ impl<F: Filesystem> Worker<F> {
                 Received::Request(len) => len,
                 Received::Again => continue,
                 Received::Unmounted => {
+                    // This thread may go on to other work: it watches for requests no longer.
+                    seat.resign();
                     self.shared.close_bench();
                     return Ok(());
                 }
@@ -66,7 +71,7 @@ impl<F: Filesystem> Worker<F> {
         }
     }
 
-    fn handle(&mut self, bytes: &[u8], seat: &Seat) {
+    fn handle(&mut self, bytes: &[u8], seat: &Arc<Seat>) {
         let (header, operation) = match parse(bytes, self.dialect) {
             Ok(request) => request,
             Err((header, error)) => {

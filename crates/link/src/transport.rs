@@ -107,6 +107,8 @@ impl Transport {
     ) -> Result<Transport, LinkError> {
         let unavailable =
             |cause: String| LinkError::Unavailable { server: ep.name().clone(), cause };
+        // A connect takes as long as `limit` if the server's machine is gone.
+        bystander::about_to_wait();
         let fd: OwnedFd = match ep.address() {
             Address::Unix(path) => {
                 connect_unix(path, limit).map_err(|e| unavailable(reason(&e)))?

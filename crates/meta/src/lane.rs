@@ -54,6 +54,7 @@ impl Lanes {
     fn take(&self) -> Result<Lane, MetaError> {
         let mut state = self.state.lock();
         while state.idle.is_empty() && state.busy >= LANES_MAX {
+            ringfs_link::about_to_wait();
             self.returned.wait(&mut state);
         }
         let lane = match state.idle.pop() {

@@ -150,6 +150,7 @@ impl Patience {
         if left.is_zero() {
             return false;
         }
+        ringfs_link::about_to_wait();
         std::thread::sleep(self.pause.min(left));
         self.pause = (self.pause * 2).min(PAUSE_AT_MOST);
         true

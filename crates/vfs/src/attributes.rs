@@ -59,8 +59,9 @@ impl Vfs {
         Ok(self.note_attr(&attr, before))
     }
 
-    /// Changes attributes. Truncation and setting times first write back what is buffered, so
-    /// that a later flush does not undo them.
+    /// Changes attributes. Truncation, setting times, and setting permissions after a write
+    /// that takes set-id bits away, first write back what is buffered, so that a later flush does
+    /// not undo them.
     pub fn setattr(&self, ino: InodeId, change: SetAttr, times: Times) -> Result<Looked, VfsError> {
         let now = self.clock.now();
         let at = |time: Option<TimeChange>| {
@@ -74,11 +75,17 @@ impl Vfs {
             return Err(Errno::EFBIG.into());
         }
         let node = self.nodes.get(ino);
-        if change.size.is_some() || change.mtime.is_some() {
+        let undone_later = change.perm.is_some() && node.lock().will_kill_set_id();
+        if change.size.is_some() || change.mtime.is_some() || undone_later {
             self.flush_node(&node)?;
         }
         let before = self.changes.before();
-        let changed = self.session.setattr(ino, &change, now)?;
+        let changed = self.session.setattr(ino, &change, now).inspect_err(|_| {
+            // It may have cut off a part, or all of it without our hearing so.
+            if change.size.is_some() {
+                node.lock().forget_committed();
+            }
+        })?;
         self.collector.collect(changed.freed);
         if change.size.is_some() {
             let mut state = node.lock();

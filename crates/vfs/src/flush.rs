@@ -1,7 +1,8 @@
 //! Makes pending writes part of the file: blocks to the block servers, then one commit.
 
+use crate::coherence::KernelChange;
 use crate::node::Node;
-use crate::pending::{Pending, by_chunk};
+use crate::pending::Pending;
 use crate::read::Layered;
 use crate::{Vfs, VfsError};
 use parking_lot::{Condvar, Mutex};
@@ -49,14 +50,19 @@ impl Vfs {
     /// as Linux file systems do with pages that cannot be written.
     pub(crate) fn flush_node(&self, node: &Arc<Node>) -> Result<(), VfsError> {
         let _one_at_a_time = node.begin_flush();
-        let Some(layer) = begin(node) else { return Ok(()) };
+        let Some(layer) = begin(node) else {
+            // What failed in the background and could not be kept is told now.
+            return node.lock().failure.take().map_or(Ok(()), Err);
+        };
         let result = self.commit_layer(node, &layer);
         let tail_bytes = layer.tail_bytes();
         let mut state = node.lock();
         state.in_flight = None;
         state.failure = None;
-        if let Ok(committed) = &result {
-            self.note_commit(&mut state, &layer, committed);
+        match &result {
+            Ok(committed) => self.note_commit(&mut state, &layer, committed),
+            // It may have been committed all the same, or not.
+            Err(_) => state.forget_committed(),
         }
         drop(state);
         self.budget.give_back(tail_bytes);
@@ -68,10 +74,10 @@ impl Vfs {
     }
 
     /// As [`Self::flush_node`] for the write-back thread, which has nobody to tell: the layer is
-    /// kept for the next try, and the next write learns of a full volume.
-    fn write_back(&self, node: &Arc<Node>) {
+    /// kept for the next try, and the next write learns of a full volume. False when it failed.
+    fn write_back(&self, node: &Arc<Node>) -> bool {
         let _one_at_a_time = node.begin_flush();
-        let Some(layer) = begin(node) else { return };
+        let Some(layer) = begin(node) else { return true };
         match self.commit_layer(node, &layer) {
             Ok(committed) => {
                 let mut state = node.lock();
@@ -80,6 +86,18 @@ impl Vfs {
                 self.note_commit(&mut state, &layer, &committed);
                 drop(state);
                 self.budget.give_back(layer.tail_bytes());
+                true
+            }
+            Err(error @ VfsError::Posix(Errno::ESTALE)) => {
+                // The file is gone for good: trying again would hold the memory for ever.
+                tracing::warn!(ino = %node.ino, "what was written to a file that is gone is dropped");
+                let mut state = node.lock();
+                state.in_flight = None;
+                state.failure = Some(error);
+                state.forget_committed();
+                drop(state);
+                self.budget.give_back(layer.tail_bytes());
+                true
             }
             Err(error) => {
                 tracing::warn!(ino = %node.ino, %error, "write-back failed; it is tried again");
@@ -89,12 +107,17 @@ impl Vfs {
                 if let Some(layer) = Arc::into_inner(layer) {
                     state.pending.put_below(layer);
                 }
+                // It may have been committed all the same.
+                if matches!(error, VfsError::Meta(_)) {
+                    state.forget_committed();
+                }
                 if error.errno() == Errno::ENOSPC {
                     state.failure = Some(error);
                 }
                 state.queued = true;
                 drop(state);
                 self.write_back.push(node.clone());
+                false
             }
         }
     }
@@ -106,18 +129,33 @@ impl Vfs {
         }
         let contiguous = state.content.version == Some(done.commit.previous);
         state.carry_version(done.commit.previous, attr.ctime);
+        let elsewhere = layer.append_from.is_some_and(|from| from != done.commit.placed_at);
+        if elsewhere {
+            // The kernel has the pages where they were expected.
+            state.kernel_version = None;
+            self.kernel.push(KernelChange::Inode(attr.ino));
+        }
         if !contiguous {
             state.content = Default::default();
             return;
         }
-        match &done.as_inline {
-            Some(inline) => state.content.inline = inline.clone(),
-            None if layer.append_from.is_some_and(|from| from != done.commit.placed_at) => {
-                state.content = Default::default();
-                state.kernel_version = None;
+        match &done.placed {
+            Placed::Inline => {
+                // Under the lock that shows which version this is built upon.
+                let mut inline = state.content.inline.to_vec();
+                let mut at_end = done.commit.placed_at as usize;
+                for (pos, bytes) in layer.as_inline(u32::MAX).unwrap_or_default() {
+                    let at = if layer.append_from.is_some() { at_end } else { pos as usize };
+                    at_end = at + bytes.len();
+                    inline.resize(inline.len().max(at_end), 0);
+                    inline[at..at_end].copy_from_slice(bytes);
+                }
+                state.content.inline = inline.into();
             }
-            None => {
-                for (chunk, records) in &done.records {
+            Placed::Anew => state.content = Default::default(),
+            Placed::Records(_) if elsewhere => state.content = Default::default(),
+            Placed::Records(records) => {
+                for (chunk, records) in records {
                     let Some(known) = state.content.chunk(*chunk) else { continue };
                     let mut all = known.as_ref().clone();
                     all.extend_from_slice(records);
@@ -133,7 +171,7 @@ impl Vfs {
             return Ok(done);
         }
         self.send_blocks(layer)?;
-        let mut epoch = self.placements.epoch();
+        let mut epoch = layer.epoch.unwrap_or_else(|| self.placements.epoch());
         for _ in 0..COMMIT_TRIES_MAX {
             let records = layer.final_records();
             let flat: Vec<ExtentRecord>;
@@ -149,7 +187,7 @@ impl Vfs {
                 CommitRequest { data, epoch, mtime: layer.mtime, kill_suid: layer.kill_suid };
             match self.session.commit(node.ino, &request)? {
                 Commit::Done(commit) => {
-                    return Ok(LayerCommit { commit, records, as_inline: None });
+                    return Ok(LayerCommit { commit, placed: Placed::Records(records) });
                 }
                 Commit::StaleEpoch(now) => {
                     epoch = self.placements.refresh(&self.session, &self.store, now)?;
@@ -189,18 +227,7 @@ impl Vfs {
             kill_suid: layer.kill_suid,
         };
         match self.session.commit(node.ino, &request)? {
-            Commit::Done(commit) => {
-                let mut inline = node.lock().content.inline.to_vec();
-                let mut at_end = commit.placed_at as usize;
-                for (pos, bytes) in runs {
-                    let at = if layer.append_from.is_some() { at_end } else { pos as usize };
-                    at_end = at + bytes.len();
-                    inline.resize(inline.len().max(at_end), 0);
-                    inline[at..at_end].copy_from_slice(bytes);
-                }
-                let as_inline = Some(inline.into());
-                Ok(Some(LayerCommit { commit, records: Vec::new(), as_inline }))
-            }
+            Commit::Done(commit) => Ok(Some(LayerCommit { commit, placed: Placed::Inline })),
             Commit::NeedSlice(_) => Ok(None),
             Commit::Straddles(_) | Commit::StaleEpoch(_) => Err(Errno::EIO.into()),
         }
@@ -231,26 +258,35 @@ impl Vfs {
         size: u64,
     ) -> Result<LayerCommit, VfsError> {
         let Some(from) = layer.append_from else { return Err(Errno::EIO.into()) };
-        let mut bytes = Vec::with_capacity((layer.end - from) as usize);
-        for (chunk, pos, _, len) in by_chunk(from, (layer.end - from) as usize) {
+        let mut bytes = Vec::with_capacity(layer.end.saturating_sub(from) as usize);
+        // Only what was written: others' appends may lie between where this layer expected them.
+        for (chunk, writes) in &layer.chunks {
             let view = Layered { committed: &[], layers: &[layer] };
-            for piece in self.materialise(&view, chunk, pos..pos + len as u32)? {
-                bytes.extend_from_slice(&piece);
+            for record in &writes.records {
+                let range = record.pos..record.pos + record.len;
+                for piece in self.materialise(&view, *chunk, range)? {
+                    bytes.extend_from_slice(&piece);
+                }
             }
         }
-        let mut moved =
-            Pending { append_from: Some(size), kill_suid: layer.kill_suid, ..Pending::default() };
+        let mut moved = Pending {
+            append_from: Some(size),
+            kill_suid: layer.kill_suid,
+            epoch: Some(self.placements.epoch()),
+            ..Pending::default()
+        };
         moved.write(
             size,
             &bytes,
             layer.mtime,
             &mut || Ok(self.session.alloc_slice()?),
             &mut |block, bytes| self.uploader.send_now(&self.store, block, bytes),
+            &mut 0,
         )?;
-        self.collector.collect(layer.final_records().into_iter().flat_map(|(_, r)| r).collect());
         let mut done = self.commit_layer(node, &moved)?;
-        // The caller compares with where its own layer expected to begin; this is elsewhere.
-        done.records.clear();
+        // Not before: if the commit had failed these would be tried again.
+        self.collector.collect(layer.final_records().into_iter().flat_map(|(_, r)| r).collect());
+        done.placed = Placed::Anew;
         Ok(done)
     }
 
@@ -261,7 +297,10 @@ impl Vfs {
             match self.write_back.next(self.config.write_back_age, pressed) {
                 Some(node) => {
                     node.lock().queued = false;
-                    self.write_back(&node);
+                    // Short of memory, what failed would be tried again at once and for ever.
+                    if !self.write_back(&node) {
+                        self.write_back.wait(self.config.write_back_age);
+                    }
                 }
                 None => self.write_back.wait(self.config.write_back_age),
             }
@@ -290,9 +329,16 @@ fn blocks_of_layer(layer: &Pending) -> impl Iterator<Item = BlockId> + '_ {
 /// A committed layer.
 struct LayerCommit {
     commit: Committed,
-    records: Vec<(u32, Vec<ExtentRecord>)>,
-    /// The inline data after the commit, if that is where they went.
-    as_inline: Option<bytes::Bytes>,
+    placed: Placed,
+}
+
+/// Where the bytes of a committed layer went.
+enum Placed {
+    Inline,
+    /// Extent records for each chunk.
+    Records(Vec<(u32, Vec<ExtentRecord>)>),
+    /// Into records that are not those of the layer.
+    Anew,
 }
 
 /// Dirty nodes in the order in which they became so.

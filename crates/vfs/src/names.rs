@@ -96,8 +96,10 @@ impl Vfs {
             let node = self.nodes.get(attr.ino);
             let mut state = node.lock();
             state.content = Content::empty(attr.ctime);
-            // Nobody can have put a name into it: nobody but us knows it yet.
-            state.names = attr.is_dir().then(HashSet::new);
+            // Another mount may have put a name into it while our answer was on its way. If we
+            // have not heard of that yet, we shall, and it is noted then.
+            let untouched = self.changes.none_since(before, attr.ino);
+            state.names = (attr.is_dir() && untouched).then(HashSet::new);
         }
         Ok((looked, created))
     }

@@ -11,6 +11,7 @@ use ringfs_meta::{Attr, ExtentRecord, OpenData};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Committed data of a file, or where they are, as of one version of it.
 #[derive(Default)]
@@ -108,6 +109,12 @@ impl NodeState {
         !self.pending.is_empty() || self.in_flight.is_some()
     }
 
+    /// Whether a commit to come takes away set-user-id and set-group-id bits.
+    pub(crate) fn will_kill_set_id(&self) -> bool {
+        let layers = self.in_flight.as_deref().into_iter().chain([&self.pending]);
+        layers.into_iter().any(|layer| !layer.is_empty() && layer.kill_suid)
+    }
+
     /// This mount changed the inode from version `previous` to `now` without touching what is
     /// cached of its data.
     pub(crate) fn carry_version(&mut self, previous: Timestamp, now: Timestamp) {
@@ -148,6 +155,9 @@ pub fn without_set_id(perm: u16) -> u16 {
     if perm & 0o010 != 0 { perm & !0o2000 } else { perm }
 }
 
+/// How long a thread waits for a node's state before others take over what it would do next.
+const LOCK_WAIT_QUIET: Duration = Duration::from_micros(100);
+
 /// One inode. Lives while the frontend knows it or a write is pending.
 pub(crate) struct Node {
     pub(crate) ino: InodeId,
@@ -171,8 +181,12 @@ impl Node {
         }
     }
 
+    /// Mostly held for a moment only, but a writer may wait for a server or an upload under it.
     pub(crate) fn lock(&self) -> MutexGuard<'_, NodeState> {
-        self.state.lock()
+        self.state.try_lock_for(LOCK_WAIT_QUIET).unwrap_or_else(|| {
+            ringfs_link::about_to_wait();
+            self.state.lock()
+        })
     }
 
     /// Held while a layer is committed.

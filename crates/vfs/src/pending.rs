@@ -8,7 +8,7 @@
 
 use crate::upload::Upload;
 use ringfs_base::limits::{BLOCK_BYTES, CHUNK_BYTES};
-use ringfs_base::{BlockId, SliceId, Timestamp};
+use ringfs_base::{BlockId, Epoch, SliceId, Timestamp};
 use ringfs_meta::ExtentRecord;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,11 +37,14 @@ pub(crate) struct SliceBuffer {
     pub(crate) sealed: Vec<Arc<Upload>>,
     /// What follows them, less than a block.
     pub(crate) tail: Vec<u8>,
+    /// The tail may be on block servers already, where blocks never change: no server may be
+    /// left with one content of it and another with another.
+    sent: bool,
 }
 
 impl SliceBuffer {
     fn new(id: SliceId) -> SliceBuffer {
-        SliceBuffer { id, sealed: Vec::new(), tail: Vec::new() }
+        SliceBuffer { id, sealed: Vec::new(), tail: Vec::new(), sent: false }
     }
 
     fn tail_start(&self) -> u32 {
@@ -79,6 +82,8 @@ pub(crate) struct Pending {
     pub(crate) kill_suid: bool,
     /// Time of the newest write.
     pub(crate) mtime: Timestamp,
+    /// The ring's epoch before the first block left: where its blocks are looked for.
+    pub(crate) epoch: Option<Epoch>,
 }
 
 /// Where a pending byte range can be copied from.
@@ -95,7 +100,8 @@ impl Pending {
     }
 
     /// Adds `data` at `offset`. `new_slice` names slices as they are needed, `seal` takes each
-    /// block that became full. Returns the bytes of memory that the layer grew by.
+    /// block that became full. Adds the bytes of memory that the layer grew by to `grown`, also
+    /// when it fails half way: what was added until then stays, as in a short write.
     pub(crate) fn write(
         &mut self,
         offset: u64,
@@ -103,20 +109,28 @@ impl Pending {
         now: Timestamp,
         new_slice: &mut dyn FnMut() -> Result<SliceId, crate::VfsError>,
         seal: &mut dyn FnMut(BlockId, Vec<u8>) -> Arc<Upload>,
-    ) -> Result<usize, crate::VfsError> {
-        let mut grown = 0;
+        grown: &mut usize,
+    ) -> Result<(), crate::VfsError> {
         for (chunk, pos, from, len) in by_chunk(offset, data.len()) {
             let writes = self.chunks.entry(chunk).or_default();
             let piece = &data[from..from + len];
-            if writes.overwrite_in_place(pos, piece) {
-                continue;
+            let (mut added, mut result) = (len, Ok(()));
+            if !writes.overwrite_in_place(pos, piece) {
+                added = 0;
+                result = writes.append(pos, piece, new_slice, seal, &mut added);
+                *grown += added;
             }
-            writes.append(pos, piece, new_slice, seal)?;
-            grown += len;
+            if added > 0 {
+                self.end = self.end.max(offset + (from + added) as u64);
+                self.mtime = now;
+            }
+            if result.is_err() {
+                // A chunk without records would make the layer look as if it held something.
+                self.chunks.retain(|_, writes| !writes.records.is_empty());
+                return result;
+            }
         }
-        self.end = self.end.max(offset + data.len() as u64);
-        self.mtime = now;
-        Ok(grown)
+        Ok(())
     }
 
     /// The bytes of `slice` from `off`, at most `len` of them, if the slice is of this layer.
@@ -150,7 +164,8 @@ impl Pending {
 
     /// Puts a layer that could not be committed back under this newer one.
     pub(crate) fn put_below(&mut self, older: Pending) {
-        for (chunk, below) in older.chunks {
+        for (chunk, mut below) in older.chunks {
+            below.slices.iter_mut().for_each(|slice| slice.sent = true);
             let above = self.chunks.entry(chunk).or_default();
             above.slices.splice(0..0, below.slices);
             above.records.splice(0..0, below.records);
@@ -160,6 +175,7 @@ impl Pending {
         self.end = self.end.max(older.end);
         self.kill_suid |= older.kill_suid;
         self.mtime = self.mtime.max(older.mtime);
+        self.epoch = older.epoch.or(self.epoch);
     }
 
     /// Bytes of memory that the tails hold. Sealed blocks account for themselves.
@@ -203,7 +219,7 @@ impl ChunkWrites {
         if pos < record.pos || end > record.pos + record.len {
             return false;
         }
-        let Some(slice) = self.slices.iter_mut().find(|s| s.id == record.slice) else {
+        let Some(slice) = self.slices.iter_mut().find(|s| s.id == record.slice && !s.sent) else {
             return false;
         };
         let Some(start) = (record.off + (pos - record.pos)).checked_sub(slice.tail_start()) else {
@@ -219,10 +235,11 @@ impl ChunkWrites {
         mut data: &[u8],
         new_slice: &mut dyn FnMut() -> Result<SliceId, crate::VfsError>,
         seal: &mut dyn FnMut(BlockId, Vec<u8>) -> Arc<Upload>,
+        added: &mut usize,
     ) -> Result<(), crate::VfsError> {
         while !data.is_empty() {
             // A slice is at most as long as a chunk, so that its blocks stay few and u32 counts.
-            if self.slices.last().is_none_or(|s| u64::from(s.len()) >= CHUNK_BYTES) {
+            if self.slices.last().is_none_or(|s| s.sent || u64::from(s.len()) >= CHUNK_BYTES) {
                 self.slices.push(SliceBuffer::new(new_slice()?));
             }
             let Some(slice) = self.slices.last_mut() else { break };
@@ -252,8 +269,51 @@ impl ChunkWrites {
                 slice.sealed.push(upload);
             }
             pos += now.len() as u32;
+            *added += now.len();
             data = rest;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringfs_base::Errno;
+
+    fn write(layer: &mut Pending, offset: u64, data: &[u8], slices: &mut Vec<u64>) -> usize {
+        let mut grown = 0;
+        let mut next = || slices.pop().map(SliceId).ok_or_else(|| Errno::EIO.into());
+        let seal = &mut |_: BlockId, _: Vec<u8>| unreachable!("nothing is that long");
+        let result = layer.write(offset, data, Timestamp(9), &mut next, seal, &mut grown);
+        assert_eq!(result.is_err(), grown < data.len());
+        grown
+    }
+
+    #[test]
+    fn a_write_that_gets_no_slice_leaves_nothing_behind() {
+        let mut layer = Pending::default();
+        assert_eq!(write(&mut layer, 5, b"abc", &mut vec![]), 0);
+        assert!(layer.is_empty());
+        assert_eq!((layer.end, layer.mtime), (0, Timestamp::default()));
+    }
+
+    #[test]
+    fn a_write_that_fails_half_way_tells_what_it_added() {
+        let mut layer = Pending::default();
+        assert_eq!(write(&mut layer, CHUNK_BYTES - 2, b"abcde", &mut vec![1]), 2);
+        assert_eq!((layer.end, layer.chunks.len(), layer.tail_bytes()), (CHUNK_BYTES, 1, 2));
+    }
+
+    #[test]
+    fn a_tail_that_may_have_been_sent_does_not_change_any_more() {
+        let (mut older, mut layer) = (Pending::default(), Pending::default());
+        write(&mut older, 0, b"aaaa", &mut vec![1]);
+        layer.put_below(older);
+        let mut slices = vec![3, 2];
+        assert_eq!(write(&mut layer, 1, b"b", &mut slices), 1, "not in place");
+        assert_eq!(write(&mut layer, 4, b"cc", &mut slices), 2);
+        let slices: Vec<_> = layer.slices().map(|s| (s.id.0, s.tail.clone())).collect();
+        assert_eq!(slices, [(1, b"aaaa".to_vec()), (2, b"bcc".to_vec())]);
     }
 }

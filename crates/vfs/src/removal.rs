@@ -88,12 +88,25 @@ impl Vfs {
             Fate::Orphaned => {
                 self.note_attr(&removed.attr, before);
                 if victim == Victim::Open(removed.attr.ino) {
-                    self.nodes.get(removed.attr.ino).lock().held = true;
+                    self.hold(removed.attr.ino);
                 } else {
                     self.upkeep.wake();
                 }
             }
             Fate::Purged(freed) => self.collector.collect(freed.clone()),
+        }
+    }
+
+    /// The server keeps the inode for us. If its last close came in the meantime it found nothing
+    /// to release, so that is done here.
+    pub(crate) fn hold(&self, ino: InodeId) {
+        let open = self.nodes.known(ino).is_some_and(|node| {
+            let mut state = node.lock();
+            state.held = node.opens.load(Ordering::SeqCst) > 0;
+            state.held
+        });
+        if !open && let Err(error) = self.release_orphan(ino) {
+            tracing::warn!(%ino, %error, "an unlinked file could not be removed after its last close");
         }
     }
 

@@ -192,6 +192,8 @@ impl Vfs {
         let epoch = self.placements.epoch();
         let beat = Beat { holds: &holds, oldest_slice: None, epoch };
         let pulse = self.session.heartbeat(&beat)?;
+        // Only now does the server hold them; who closed before that released nothing.
+        holds.iter().for_each(|ino| self.hold(*ino));
         if pulse.epoch != epoch {
             self.placements.refresh(&self.session, &self.store, pulse.epoch)?;
         }
@@ -205,10 +207,8 @@ impl Vfs {
         let _guard = self.removing(ino);
         let Some(node) = self.nodes.known(ino) else { return false };
         let open = node.opens.load(Ordering::SeqCst) > 0;
-        let mut state = node.lock();
-        state.held |= open;
         if !open {
-            state.forget_committed();
+            node.lock().forget_committed();
         }
         open
     }

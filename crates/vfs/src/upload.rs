@@ -123,8 +123,12 @@ impl Uploader {
     pub(crate) fn send(&self, block: BlockId, bytes: Vec<u8>) -> Arc<Upload> {
         let upload = Arc::new(Upload::new(block, bytes, self.budget.clone()));
         if let Some(queue) = &self.queue {
+            let sent = queue.try_send(upload.clone()).or_else(|full| {
+                ringfs_link::about_to_wait();
+                queue.send(full.into_inner())
+            });
             // Fails only when every thread is gone; wait() would then hang, so say it here.
-            if queue.send(upload.clone()).is_err() {
+            if sent.is_err() {
                 let bytes = upload.bytes().unwrap_or_else(|| Arc::new(Vec::new()));
                 *upload.state.lock() = State::Failed(VfsError::Stopped, bytes);
             }

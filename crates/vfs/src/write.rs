@@ -1,6 +1,7 @@
 //! Writing into the pending layer.
 
 use crate::node::Node;
+use crate::pending::Pending;
 use crate::{Vfs, VfsError};
 use ringfs_base::limits::FILE_BYTES_MAX;
 use ringfs_base::{Errno, InodeId};
@@ -38,20 +39,22 @@ impl Vfs {
         if !self.budget.take(data.len(), || self.write_back.wake()) {
             return Err(VfsError::BufferFull);
         }
-        let result = self.buffer(&node, offset, data, how);
+        let mut grown = 0;
+        let result = self.buffer(&node, offset, data, how, &mut grown);
         // What overwrote bytes in place took no memory.
-        self.budget.give_back(data.len() - *result.as_ref().unwrap_or(&0));
-        result.map(|_| ())
+        self.budget.give_back(data.len() - grown);
+        result
     }
 
-    /// Adds the bytes to the pending layer and returns by how many it grew.
+    /// Adds the bytes to the pending layer and tells by how many it grew.
     fn buffer(
         &self,
         node: &Arc<Node>,
         offset: u64,
         data: &[u8],
         WriteMode { append, kill_suid }: WriteMode,
-    ) -> Result<usize, VfsError> {
+        grown: &mut usize,
+    ) -> Result<(), VfsError> {
         for _ in 0..MODE_SWITCHES_MAX {
             if append {
                 self.ensure_attr(node)?;
@@ -78,18 +81,24 @@ impl Vfs {
             } else {
                 offset
             };
-            let grown = state.pending.write(
+            state.pending.epoch.get_or_insert_with(|| self.placements.epoch());
+            let written = state.pending.write(
                 at,
                 data,
                 self.clock.now(),
                 &mut || Ok(self.session.alloc_slice()?),
                 &mut |block, bytes| self.uploader.send(block, bytes),
-            )?;
+                grown,
+            );
+            if state.pending.is_empty() {
+                state.pending = Pending::default();
+                return written;
+            }
             state.pending.kill_suid |= kill_suid;
             if !std::mem::replace(&mut state.queued, true) {
                 self.write_back.push(node.clone());
             }
-            return Ok(grown);
+            return written;
         }
         Err(Errno::EIO.into())
     }

@@ -278,3 +278,49 @@ fn a_change_on_one_mount_reaches_the_kernel_of_the_other() {
     assert!(keys.is_empty(), "an unlinked inline file leaves nothing: {keys:?}");
     assert_eq!(ring.meta.commandstats().get("flushall"), None);
 }
+
+#[test]
+fn set_id_bits_set_after_a_write_survive_its_commit() {
+    let ring = Ring::start(1);
+    let (vfs, _) = ring.mount(VfsConfig::default());
+    let ino = create(&vfs, "program");
+    vfs.write(ino, 0, b"code", WriteMode { kill_suid: true, ..WriteMode::default() }).unwrap();
+    let change = SetAttr { perm: Some(0o4755), ..SetAttr::default() };
+    vfs.setattr(ino, change, Times::default()).unwrap();
+    vfs.close(ino).unwrap();
+    assert_eq!(vfs.getattr(ino).unwrap().attr.perm, 0o4755);
+    vfs.write(ino, 0, b"evil", WriteMode { kill_suid: true, ..WriteMode::default() }).unwrap();
+    vfs.close(ino).unwrap();
+    assert_eq!(vfs.getattr(ino).unwrap().attr.perm, 0o755);
+    vfs.stop().unwrap();
+}
+
+#[test]
+fn appends_pushed_across_a_chunks_border_keep_their_bytes_and_no_others() {
+    let ring = Ring::start(2);
+    let (a, b) = (ring.mount(VfsConfig::default()).0, ring.mount(VfsConfig::default()).0);
+    let append = WriteMode { append: true, ..WriteMode::default() };
+    let ino = create(&a, "log");
+    let begin = CHUNK_BYTES - 100;
+    let change = SetAttr { size: Some(begin), ..SetAttr::default() };
+    a.setattr(ino, change, Times::default()).unwrap();
+    a.write(ino, 0, &[1; 60], append).unwrap();
+    b.lookup(InodeId::ROOT, b"log").map_err(|e| e.0).unwrap();
+    b.write(ino, 0, &[2; 80], append).unwrap();
+    b.close(ino).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while a.getattr(ino).unwrap().attr.size != begin + 80 {
+        assert!(std::time::Instant::now() < deadline, "the other's append is not seen");
+        std::thread::yield_now();
+    }
+    a.write(ino, 0, &[3; 10], append).unwrap();
+    a.close(ino).unwrap();
+    let expected = [vec![2; 80], vec![1; 60], vec![3; 10]].concat();
+    for vfs in [&a, &b] {
+        vfs.open(ino).unwrap();
+        assert_eq!(read(vfs, ino, begin, 1000), expected);
+        vfs.release(ino);
+    }
+    a.stop().unwrap();
+    b.stop().unwrap();
+}
