@@ -205,7 +205,7 @@ impl<F: Filesystem> Session<F> {
         let shared = &self.shared;
         let result =
             self.handshake().and_then(|_| shared.serve(Ok(Arc::clone(&shared.root)), true));
-        if result.is_err() {
+        if result.is_err() || shared.crew.lock().failure.is_some() {
             // Other workers end only when the mount does.
             shared.mount.unmount_lazy()?;
         }

@@ -152,8 +152,10 @@ impl Vfs {
             }
         }
         self.collector.stop();
-        self.session.end()?;
-        flushed
+        // What was lost matters more than a session that others will end.
+        let ended = self.session.end();
+        flushed?;
+        Ok(ended?)
     }
 
     /// The session behind this mount.
