@@ -397,6 +397,24 @@ impl Filesystem for RingFs {
         self.vfs.fsync(inode(ino)).map_err(|e| errno("fsync", ino, &e))
     }
 
+    fn fallocate(
+        &self,
+        _: &Request<'_>,
+        ino: u64,
+        _: u64,
+        offset: u64,
+        len: u64,
+        mode: u32,
+    ) -> FsResult<()> {
+        // Holes, zeroing and moving data are not there yet; keeping the size would do nothing.
+        if mode != 0 {
+            return Err(Errno::from(i32::from(BaseErrno::EOPNOTSUPP.0)));
+        }
+        let too_large = Errno::from(i32::from(BaseErrno::EFBIG.0));
+        let end = offset.checked_add(len).ok_or(too_large)?;
+        self.vfs.extend(inode(ino), end).map_err(|e| errno("fallocate", ino, &e))
+    }
+
     fn opendir(&self, _: &Request<'_>, _: u64, _: wire::OpenHow) -> FsResult<Opened> {
         Ok(Opened::default())
     }

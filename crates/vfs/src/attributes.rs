@@ -98,6 +98,15 @@ impl Vfs {
         Ok(self.note_own_change(&changed.attr, changed.previous, before))
     }
 
+    /// Extends a file to `end` bytes if it is shorter, as posix_fallocate(3). Nothing is
+    /// reserved: a later write may still find the servers full.
+    pub fn extend(&self, ino: InodeId, end: u64) -> Result<(), VfsError> {
+        let size = self.getattr(ino)?.attr.size;
+        let change = SetAttr { size: Some(size.max(end)), ..SetAttr::default() };
+        self.setattr(ino, change, Times::default())?;
+        Ok(())
+    }
+
     /// One extended attribute; ENODATA. No round trip for an inode known to have none.
     pub fn getxattr(&self, ino: InodeId, name: &[u8]) -> Result<Bytes, VfsError> {
         check_xattr_name(name)?;
