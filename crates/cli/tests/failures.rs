@@ -65,6 +65,44 @@ fn a_killed_node_fails_no_command_and_repair_makes_it_whole() {
 }
 
 #[test]
+fn git_tar_and_cargo_go_on_when_a_node_dies() {
+    let mut volume = Volume::format(3, 2);
+    let mount = volume.mount();
+    let place = mount.place.to_str().unwrap();
+    let make = format!(
+        "set -eu; cd {place}; mkdir -p app/src; cd app; \
+         printf '[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n' > Cargo.toml; \
+         for i in $(seq 60); do echo \"pub fn f$i() -> u32 {{ $i }}\" > src/m$i.rs; done; \
+         for i in $(seq 60); do echo \"mod m$i;\"; done > src/main.rs; \
+         echo 'fn main() {{ println!(\"{{}}\", m60::f60()); }}' >> src/main.rs; \
+         git init -q; git config user.email t@t; git config user.name t; git add -A; git commit -qm one"
+    );
+    succeed(Command::new("sh").arg("-c").arg(make));
+    let work = format!(
+        "set -eu; cd {place}; \
+         for round in 1 2 3; do \
+           git clone -q app clone; diff -r --exclude=.git app clone; \
+           tar cf t.tar app; mkdir x; tar xf t.tar -C x; diff -r app x/app; \
+           (cd clone && CARGO_TARGET_DIR=target cargo build --quiet --offline 2>/dev/null && \
+            test \"$(target/debug/app)\" = 60); \
+           rm -rf clone x t.tar; touch done$round; \
+         done"
+    );
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| succeed(Command::new("sh").arg("-c").arg(work)));
+        eventually("the first round", || mount.path("done1").exists() || worker.is_finished());
+        volume.nodes[0].kill9();
+        worker.join().unwrap();
+    });
+    assert!(mount.path("done3").exists());
+    volume.nodes[0].restart();
+    drop(mount);
+    let out = volume.tool("repair", &[]);
+    assert!(out.status.success(), "{}", text(&out));
+    volume.assert_fsck_clean();
+}
+
+#[test]
 fn a_killed_mount_loses_nothing_that_was_synced() {
     let volume = Volume::format(3, 2);
     let mount = volume.mount();
