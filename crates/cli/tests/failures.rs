@@ -99,6 +99,9 @@ fn git_tar_and_cargo_go_on_when_a_node_dies() {
     drop(mount);
     let out = volume.tool("repair", &[]);
     assert!(out.status.success(), "{}", text(&out));
+    // What was removed while the node was dead is back with it.
+    let out = volume.tool("gc", &["--delete"]);
+    assert!(out.status.success(), "{}", text(&out));
     volume.assert_fsck_clean();
 }
 
