@@ -324,3 +324,26 @@ fn appends_pushed_across_a_chunks_border_keep_their_bytes_and_no_others() {
     a.stop().unwrap();
     b.stop().unwrap();
 }
+
+#[test]
+fn what_nobody_closes_is_written_back_by_age() {
+    let ring = Ring::start(2);
+    let ((a, _), (b, _)) = (ring.mount(quick()), ring.mount(quick()));
+    let ino = create(&a, "f");
+    a.write(ino, 0, b"hello", WriteMode::default()).unwrap();
+    // Neither close nor fsync: the other mount sees it all the same, after a while.
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        b.open(ino).unwrap();
+        let found = read(&b, ino, 0, 10);
+        b.release(ino);
+        if found == b"hello" {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "not written back");
+        std::thread::yield_now();
+    }
+    for vfs in [a, b] {
+        vfs.stop().unwrap();
+    }
+}
