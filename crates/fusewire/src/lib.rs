@@ -36,6 +36,7 @@ mod mountoption;
 mod notify;
 mod opcode;
 mod pagebuf;
+mod readahead;
 mod reader_role;
 mod session;
 mod worker;

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::mount::UnmountFlags;
 
-use crate::{device::Device, fusermount, mountinfo, mountoption::MountOptions};
+use crate::{device::Device, fusermount, mountinfo, mountoption::MountOptions, readahead};
 
 /// Why mounting failed, found inside the `io::Error` (`error.get_ref()` and a downcast).
 #[derive(Debug, thiserror::Error)]
@@ -193,6 +193,9 @@ impl Mount {
                 None
             }
         };
+        if let Some(device) = &identity {
+            readahead::widen(device, options.max_readahead);
+        }
         let unmounter = Unmounter { mountpoint, device: identity };
         Ok(Self { unmounter, device: Some(Arc::new(device)) })
     }

@@ -20,16 +20,19 @@ local P, sid, lane = sub(C, 1, -2), sub(H, 1, 8), 'l' .. sub(H, 1, 10)
 local S = call('HMGET', C, 's' .. sid, lane, 'n', 'inodes', 'bytes', 'max_inodes', 'max_bytes')
 if not S[1] then return '\250' end
 local last = S[2] or '\0\0\0\0\0\0\0\0'
-if sub(last, 1, 8) == sub(H, 11, 18) then return sub(last, 9) end
-if sub(last, 1, 8) ~= sub(H, 19, 26) then return '\251' .. sub(last, 1, 8) end
+local number = sub(last, 1, 8)
+if number == sub(H, 11, 18) then return sub(last, 9) end
+if number ~= sub(H, 19, 26) then return '\251' .. number end
 
 -- The ctime of a change made at `now` to what had ctime `old`: it grows strictly whatever the
--- clocks of the mounts say, so that it names a version of the inode.
-local function after(now, old)
+-- clocks of the mounts say, so that it names a version of the inode. `old` is a ctime, or attributes
+-- and where the ctime is in them.
+local function after(now, old, at)
   -- As numbers, in halves: Lua orders strings by the server's locale, and 64 bits are too many.
   local high, low = unpack('>i4I4', now)
-  local old_high, old_low = unpack('>i4I4', old)
+  local old_high, old_low = unpack('>i4I4', old, at)
   if high > old_high or (high == old_high and low > old_low) then return now end
+  if at then old = sub(old, at, at + 7) end
   for i = 8, 1, -1 do
     local byte = string.byte(old, i)
     if byte < 255 then
@@ -39,15 +42,21 @@ local function after(now, old)
   return old
 end
 
+-- Whether anybody else has to be told of changes.
+local heard = S[3] ~= '1'
+
 -- Keeps the reply, adds to the counters, tells the other sessions (`changes`: 'A' inode(8) and
--- 'E' directory(8) length(2) name).
+-- 'E' directory(8) length(2) name; not looked at unless `heard`).
 local function finish(reply, changes, inodes, bytes)
-  if inodes == 0 and bytes == 0 then
-    call('HSET', C, lane, sub(H, 11, 18) .. reply)
-  else
-    call('HSET', C, lane, sub(H, 11, 18) .. reply, 'inodes', fmt('%d', S[4] + inodes),
+  local kept = sub(H, 11, 18) .. reply
+  if bytes ~= 0 then
+    call('HSET', C, lane, kept, 'inodes', fmt('%d', S[4] + inodes),
       'bytes', fmt('%d', S[5] + bytes))
+  elseif inodes ~= 0 then
+    call('HSET', C, lane, kept, 'inodes', fmt('%d', S[4] + inodes))
+  else
+    call('HSET', C, lane, kept)
   end
-  if S[3] ~= '1' then call('PUBLISH', P .. 'inv', sid .. changes) end
+  if heard then call('PUBLISH', P .. 'inv', sid .. changes) end
   return reply
 end

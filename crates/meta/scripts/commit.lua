@@ -23,7 +23,8 @@ local mode, flags = unpack('>I2I2', attr)
 local size = unpack('>I8', attr, 17)
 if mode >= 16384 and mode < 20480 then return '\21' end
 if mode < 32768 or mode >= 36864 then return '\22' end
-local epoch = call('HGET', C, 'epoch') or '0'
+-- Data inline depend on no ring: the epoch of their reply is 0.
+local epoch = kind % 2 == 1 and call('HGET', C, 'epoch') or '0'
 local old, top, name, CHUNK = size, size, fmt('%d', l), 67108864
 local writes = {}
 if kind % 2 == 1 then
@@ -89,7 +90,12 @@ else
     wrote = #ARGV[3] > 0
   else
     for i = 3, #ARGV, 2 do
-      call('SETRANGE', ikey, fmt('%d', unpack('>I8', ARGV[i])), ARGV[i + 1])
+      local at = unpack('>I8', ARGV[i])
+      if at == 0 and flags % 2 == 0 and not wrote and #ARGV[i + 1] > 0 then
+        call('SET', ikey, ARGV[i + 1])
+      else
+        call('SETRANGE', ikey, fmt('%d', at), ARGV[i + 1])
+      end
       wrote = wrote or #ARGV[i + 1] > 0
     end
   end

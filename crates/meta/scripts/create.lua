@@ -11,19 +11,20 @@ local parent, ino = sub(A, 1, 8), sub(A, 9, 16)
 local pkey, pfield, pl = where(parent)
 local pattr = call('HGET', pkey, pfield)
 if not pattr then return '\116' end
-local pmode, _, nlink, _, _, entries, buckets = unpack('>I2I2I4I4I4I4I4', pattr)
+local pmode, pflags, nlink, puid, pgid, entries, buckets = unpack('>I2I2I4I4I4I4I4', pattr)
 if pmode < 16384 or pmode >= 20480 then return '\20' end
 if nlink == 0 then return '\2' end
-local h = unpack('>I4', A, 17)
-local dkey = bucket(pl, h, buckets)
-local there = call('HGET', dkey, name)
-if there then
+local dkey = bucket(pl, unpack('>I4', A, 17), buckets)
+local mode = unpack('>I2', attr)
+-- Set at once, for most names are new. One that is there already wins over a volume that is full.
+local full = S[6] and S[6] ~= '0' and S[4] + 1 > tonumber(S[6])
+if full and call('HEXISTS', dkey, name) == 0 then return '\28' end
+if full or call('HSETNX', dkey, name, ino .. char((mode - mode % 4096) / 4096)) == 0 then
+  local there = call('HGET', dkey, name)
   local key, field = where(there)
   return '\17' .. pattr .. sub(there, 1, 8) .. (call('HGET', key, field) or '')
 end
-if S[6] and S[6] ~= '0' and S[4] + 1 > tonumber(S[6]) then return '\28' end
 
-local mode = unpack('>I2', attr)
 local is_dir = mode >= 16384 and mode < 20480
 if pmode % 2048 >= 1024 then
   if is_dir and mode % 2048 < 1024 then mode = mode + 1024 end
@@ -31,15 +32,13 @@ if pmode % 2048 >= 1024 then
 end
 local key, field, l = where(ino)
 call('HSET', key, field, attr)
-call('HSET', dkey, name, ino .. char((mode - mode % 4096) / 4096))
 if ARGV[5] then call('SET', P .. 'i' .. fmt('%.0f', l), ARGV[5]) end
 entries = entries + 1
 if entries > 40 * buckets then buckets = grow(pl, buckets) end
 local now = sub(attr, 49, 56)
 if is_dir then nlink = nlink + 1 end
-pattr = sub(pattr, 1, 4) .. pack('>I4', nlink) .. sub(pattr, 9, 16)
-  .. pack('>I4I4', entries, buckets) .. now
-  .. after(now, sub(pattr, 33, 40)) .. sub(pattr, 41)
+pattr = pack('>I2I2I4I4I4I4I4c8c8c24', pmode, pflags, nlink, puid, pgid, entries, buckets, now,
+  after(now, pattr, 33), sub(pattr, 41))
 call('HSET', pkey, pfield, pattr)
 return finish('\0' .. pattr .. attr,
-  'A' .. parent .. 'E' .. parent .. pack('>I2', #name) .. name, 1, 0)
+  heard and 'A' .. parent .. 'E' .. parent .. pack('>I2', #name) .. name, 1, 0)

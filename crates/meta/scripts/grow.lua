@@ -9,10 +9,18 @@ local function grow(l, n)
   local from = n - m / 2
   local all = call('HGETALL', prefix .. from)
   local parts = { [from] = {}, [n] = {} }
+  -- The bit m/2 of the hash decides. It is in one digit of its hexadecimal form.
+  local digit, bit = 8, m / 2
+  while bit >= 16 do digit, bit = digit - 1, bit / 16 end
+  local part_of = {}
+  for value = 0, 15 do
+    part_of[string.byte(fmt('%x', value))] = parts[value % (bit * 2) >= bit and n or from]
+  end
+  local sha1hex, byte = redis.sha1hex, string.byte
   for i = 1, #all, 2 do
-    local part = parts[tonumber(sub(redis.sha1hex(all[i]), 1, 8), 16) % m]
-    part[#part + 1] = all[i]
-    part[#part + 1] = all[i + 1]
+    local part = part_of[byte(sha1hex(all[i]), digit)]
+    local at = #part
+    part[at + 1], part[at + 2] = all[i], all[i + 1]
   end
   call('DEL', prefix .. from)
   for b, part in pairs(parts) do

@@ -36,6 +36,7 @@ mod header;
 mod tests;
 
 pub use codec::Codec;
+pub use decode::Out;
 pub use encode::Encoded;
 pub use header::{Damage, Header};
 

@@ -7,8 +7,9 @@
 //!
 //! - *Write* (`write`, with the pure `tracker`): all copies of all blocks go out at once from the
 //!   calling thread; a copy that a node could not take goes to the next stand-in.
-//! - *Read* (`read`, with the pure `plan` and `hedge`): only the segments touched, from one copy;
-//!   from the next as soon as that one is missing, bad, failed or late. `read_many` pipelines.
+//! - *Read* (`read`, with `want` and the pure `plan` and `hedge`): only the segments touched, from one
+//!   copy; from the next as soon as that one is missing, bad, failed or late. `indexes` remembers
+//!   where segments are. `read_many` pipelines.
 //! - *Repair* (`repair`, and `mender`, the one background thread): probes nodes in doubt so that no
 //!   caller waits for them, and rewrites copies that were found missing or bad.
 //!
@@ -22,6 +23,7 @@ mod error;
 mod exchange;
 pub mod frame;
 mod hedge;
+mod indexes;
 mod keys;
 mod mender;
 mod node;
@@ -33,6 +35,7 @@ mod repair;
 mod ring_placement;
 mod stats;
 mod tracker;
+mod want;
 mod write;
 
 pub use admin::{NodeMemory, NodeStatus, Removed};
@@ -47,6 +50,7 @@ pub use ring_placement::RingPlacement;
 pub use stats::Stats;
 pub use write::Written;
 
+use bytes::Bytes;
 use frame::Identity;
 use node::{Peer, View};
 use parking_lot::RwLock;
@@ -69,6 +73,7 @@ pub(crate) struct Shared {
     view: RwLock<Arc<View>>,
     counters: stats::Counters,
     hedge: hedge::Hedge,
+    indexes: indexes::Indexes,
     mender: mender::Mender,
     /// Differs between mounts, so that they spread their reads over the copies differently.
     seed: u64,
@@ -102,6 +107,7 @@ impl Store {
             volume: uuid,
             keys: keys::Keys::new(volume),
             hedge: hedge::Hedge::new(config.read_hedge),
+            indexes: indexes::Indexes::new(),
             config,
             view: RwLock::new(Arc::new(View { peers, placement })),
             counters: stats::Counters::default(),
@@ -135,8 +141,17 @@ impl Store {
         offset: u32,
         out: &mut [u8],
     ) -> Result<(), StoreError> {
-        let want = read::Want::new(id, raw_len, offset, out.len())?;
-        read::read(&self.shared, &want, out)
+        let want = want::Want::new(&self.shared, id, raw_len, offset, out.len())?;
+        read::read(&self.shared, &want, &mut want::Out::Into(out))
+    }
+
+    /// Reads a whole block. Like [`Self::read`], but what is stored raw is not copied.
+    pub fn read_block(&self, id: BlockId, raw_len: u32) -> Result<Bytes, StoreError> {
+        let len = raw_len as usize;
+        let want = want::Want::new(&self.shared, id, raw_len, 0, len)?;
+        let mut bytes = Bytes::new();
+        read::read(&self.shared, &want, &mut want::Out::Own(&mut bytes, len))?;
+        Ok(bytes)
     }
 
     /// Reads many ranges, pipelined over the nodes. Fails as a whole with the first range that

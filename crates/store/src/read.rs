@@ -8,120 +8,19 @@
 use crate::Shared;
 use crate::error::StoreError;
 use crate::exchange::{Batch, Traffic, exchange};
-use crate::frame::{Damage, Header, header_bytes};
+use crate::frame::Damage;
 use crate::mender::Task;
 use crate::node::{Haste, Peer, View};
 use crate::placement::{NodeIndex, mix};
 use crate::plan::{Condition, others_order, owners_order};
+use crate::want::{Answer, Out, SEGMENTS, Want};
 use ringfs_base::BlockId;
-use ringfs_link::{Cmd, Conn, LinkError, PooledConn, Reply, Script, ServerName, wait_any};
+use ringfs_link::{Cmd, Conn, LinkError, PooledConn, Reply, ServerName, wait_any};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// See the script's own header.
-static SEGMENTS: Script = Script::from_static("segments", include_str!("scripts/segments.lua"));
-
 /// Nodes in doubt that are waited for when nobody else has the block; each may take a second.
 const LAST_RESORT_MAX: usize = 8;
-
-/// What is wanted of a block.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Want {
-    pub(crate) block: BlockId,
-    pub(crate) raw_len: u32,
-    pub(crate) offset: u32,
-    pub(crate) len: usize,
-}
-
-impl Want {
-    /// Checks that the range is inside the block.
-    pub(crate) fn new(
-        block: BlockId,
-        raw_len: u32,
-        offset: u32,
-        len: usize,
-    ) -> Result<Want, StoreError> {
-        let end = u32::try_from(len).ok().and_then(|len| offset.checked_add(len));
-        if end.is_some_and(|end| end <= raw_len) {
-            Ok(Want { block, raw_len, offset, len })
-        } else {
-            Err(StoreError::Invalid { block, what: "the range wanted is not inside the block" })
-        }
-    }
-
-    /// The command that fetches it. If the range touches all segments, the value as it is: a
-    /// plain GET goes past Lua's copies of large strings.
-    pub(crate) fn cmd(&self, shared: &Shared) -> Cmd<'static> {
-        let key = shared.keys.key(self.block);
-        let shift = shared.config.segment_shift();
-        let segments = self.raw_len.div_ceil(1 << shift);
-        let last = self.offset + self.len as u32 - 1;
-        if self.offset >> shift == 0 && last >> shift == segments - 1 {
-            return Cmd::new("GET").arg(key);
-        }
-        Cmd::new("EVALSHA")
-            .arg(SEGMENTS.sha())
-            .int(1)
-            .arg(key)
-            .int(self.offset.into())
-            .int(last.into())
-            .int(header_bytes(segments as usize) as i64)
-    }
-
-    /// Verifies a reply to [`Self::cmd`] and unpacks it.
-    pub(crate) fn take(&self, shared: &Shared, reply: Reply, out: &mut [u8]) -> Answer {
-        let (head, body) = match reply {
-            Reply::Nil => return Answer::Missing,
-            Reply::Bulk(frame) => (frame, None),
-            Reply::Array(mut parts) if parts.len() == 2 => {
-                match (parts.pop().map(Reply::into_bytes), parts.pop().map(Reply::into_bytes)) {
-                    (Some(Ok(Some(body))), Some(Ok(Some(head)))) => (head, Some(body)),
-                    _ => return Answer::odd(),
-                }
-            }
-            _ => return Answer::odd(),
-        };
-        shared.counters.bytes_received.add(head.len() + body.as_ref().map_or(0, |b| b.len()));
-        let unpacked = Header::parse(&head).and_then(|header| {
-            header.require(&shared.identity(self.block), Some(self.raw_len))?;
-            match &body {
-                Some(body) => header.unpack(body, self.offset, out),
-                None => {
-                    let end = self.offset + self.len as u32;
-                    let at = header.stored_range(&(self.offset..end));
-                    let (have, want) = (head.len(), header.frame_len());
-                    if have < want {
-                        return Err(Damage::Short { have, want });
-                    }
-                    if have > want {
-                        return Err(Damage::Long(have - want));
-                    }
-                    let at = header.header_len() + at.start..header.header_len() + at.end;
-                    header.unpack(&head[at], self.offset, out)
-                }
-            }
-        });
-        match unpacked {
-            Ok(()) => Answer::Good,
-            Err(damage) => Answer::Bad(damage),
-        }
-    }
-}
-
-/// What a node answered.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Good,
-    Missing,
-    Bad(Damage),
-    Failed(LinkError),
-}
-
-impl Answer {
-    fn odd() -> Answer {
-        Answer::Failed(LinkError::unexpected("a reply of another shape than a block's"))
-    }
-}
 
 /// What was learned on the way to a good copy, or to none.
 #[derive(Default)]
@@ -155,11 +54,35 @@ impl Findings {
     }
 }
 
-pub(crate) fn read(shared: &Shared, want: &Want, out: &mut [u8]) -> Result<(), StoreError> {
-    debug_assert_eq!(want.len, out.len());
-    if out.is_empty() {
+/// Fetches what is wanted into `out`. What a remembered index says is tried first; if it leads
+/// to no good copy it is forgotten, and the copies' own headers decide.
+pub(crate) fn read(shared: &Shared, want: &Want, out: &mut Out<'_>) -> Result<(), StoreError> {
+    if want.len == 0 {
         return Ok(());
     }
+    if want.by_index() {
+        if let Ok(()) = read_as(shared, want, out, Search::Owners) {
+            return Ok(());
+        }
+        shared.indexes.forget(want.block);
+        return read_as(shared, &want.without_index(), out, Search::Everywhere);
+    }
+    read_as(shared, want, out, Search::Everywhere)
+}
+
+/// Where to look for a copy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Search {
+    Owners,
+    Everywhere,
+}
+
+fn read_as(
+    shared: &Shared,
+    want: &Want,
+    out: &mut Out<'_>,
+    search: Search,
+) -> Result<(), StoreError> {
     let view = shared.view();
     let owners = view.placement.owners(want.block);
     let spread = shared.seed ^ mix(want.block.slice.0 ^ u64::from(want.block.index));
@@ -167,8 +90,9 @@ pub(crate) fn read(shared: &Shared, want: &Want, out: &mut [u8]) -> Result<(), S
     let mut findings = Findings::default();
 
     let found = race(shared, &view, &order, Haste::Normal, want, out, &mut findings)
-        || race_others(shared, &view, &owners, want, out, &mut findings)
-        || last_resort(shared, &view, want, out, &mut findings);
+        || search == Search::Everywhere
+            && (race_others(shared, &view, &owners, want, out, &mut findings)
+                || last_resort(shared, &view, want, out, &mut findings));
 
     if !findings.saw_nothing() {
         shared.counters.fall_overs.add(1);
@@ -177,7 +101,7 @@ pub(crate) fn read(shared: &Shared, want: &Want, out: &mut [u8]) -> Result<(), S
         return Err(failure(&view, want.block, findings));
     }
     shared.counters.blocks_read.add(1);
-    shared.counters.bytes_read.add(out.len());
+    shared.counters.bytes_read.add(want.len);
     let missed = owners.iter().filter(|owner| findings.missing.contains(owner)).count();
     shared.counters.missing_copies.add(missed);
     let bad_owner = findings
@@ -196,7 +120,7 @@ fn race_others(
     view: &View,
     owners: &[NodeIndex],
     want: &Want,
-    out: &mut [u8],
+    out: &mut Out<'_>,
     findings: &mut Findings,
 ) -> bool {
     let former = view.placement.former_owners(want.block);
@@ -241,7 +165,7 @@ fn last_resort(
     shared: &Shared,
     view: &View,
     want: &Want,
-    out: &mut [u8],
+    out: &mut Out<'_>,
     findings: &mut Findings,
 ) -> bool {
     let count = findings.failed.len().min(LAST_RESORT_MAX);
@@ -292,7 +216,7 @@ fn race(
     order: &[NodeIndex],
     haste: Haste,
     want: &Want,
-    out: &mut [u8],
+    out: &mut Out<'_>,
     findings: &mut Findings,
 ) -> bool {
     if order.is_empty() {
@@ -311,7 +235,7 @@ fn race(
 }
 
 impl Race<'_> {
-    fn run(&mut self, order: &[NodeIndex], out: &mut [u8], findings: &mut Findings) -> bool {
+    fn run(&mut self, order: &[NodeIndex], out: &mut Out<'_>, findings: &mut Findings) -> bool {
         let mut next = 0;
         loop {
             while self.runners.is_empty() {
@@ -389,7 +313,7 @@ impl Race<'_> {
         &mut self,
         mut runner: Runner,
         reply: Result<Reply, LinkError>,
-        out: &mut [u8],
+        out: &mut Out<'_>,
         findings: &mut Findings,
     ) -> bool {
         let answer = match reply {

@@ -8,7 +8,8 @@ use crate::error::StoreError;
 use crate::exchange::{Batch, ask_each};
 use crate::placement::{NodeIndex, mix};
 use crate::plan::owners_order;
-use crate::read::{Answer, Want, read};
+use crate::read::read;
+use crate::want::{Answer, Out, Want};
 use ringfs_base::BlockId;
 
 /// One range of [`crate::Store::read_many`].
@@ -49,7 +50,7 @@ fn read_round(shared: &Shared, requests: &mut [ReadReq<'_>]) -> Result<(), Store
     let mut wants = Vec::with_capacity(requests.len());
     for request in requests.iter() {
         let (id, len) = (request.id, request.out.len());
-        wants.push(Want::new(id, request.raw_len, request.offset, len)?);
+        wants.push(Want::new(shared, id, request.raw_len, request.offset, len)?);
     }
     let view = shared.view();
     let mut batches: Vec<Batch<'_>> = Vec::new();
@@ -79,10 +80,10 @@ fn read_round(shared: &Shared, requests: &mut [ReadReq<'_>]) -> Result<(), Store
     let within = shared.config.reply_within(bytes);
     ask_each(&view, &batches, within, |batch, cmd, reply| {
         let place = places[batch][cmd];
-        let (want, out) = (&wants[place], &mut *requests[place].out);
-        if matches!(reply.map(|reply| want.take(shared, reply, out)), Ok(Answer::Good)) {
+        let (want, mut out) = (&wants[place], Out::Into(requests[place].out));
+        if matches!(reply.map(|reply| want.take(shared, reply, &mut out)), Ok(Answer::Good)) {
             good += 1;
-            shared.counters.bytes_read.add(out.len());
+            shared.counters.bytes_read.add(want.len);
         } else {
             again.push(place);
         }
@@ -91,7 +92,7 @@ fn read_round(shared: &Shared, requests: &mut [ReadReq<'_>]) -> Result<(), Store
     shared.counters.blocks_read.add(good);
     for place in again {
         // The single read finds the same trouble, and counts and repairs it.
-        read(shared, &wants[place], requests[place].out)?;
+        read(shared, &wants[place], &mut Out::Into(requests[place].out))?;
     }
     Ok(())
 }

@@ -109,9 +109,7 @@ impl BlockCache {
 
 fn fetch(blocks: &Blocks, store: &Store, span: BlockSpan) -> Result<Bytes, VfsError> {
     let load = || -> Result<Bytes, VfsError> {
-        let mut out = vec![0; span.len as usize];
-        store.read(span.id, span.len, 0, &mut out)?;
-        Ok(Bytes::from(out))
+        Ok(store.read_block(span.id, span.len)?)
     };
     let found = match blocks.get_value_or_guard(&span.id, Some(Duration::ZERO)) {
         GuardResult::Timeout => {

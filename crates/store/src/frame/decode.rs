@@ -1,10 +1,68 @@
 //! Verifying and unpacking segments: a total function of bytes from outside.
 
 use super::{Damage, Header, segment_crc};
+use bytes::Bytes;
 use std::cell::RefCell;
 use std::ops::Range;
 
+/// Where unpacked bytes go.
+pub enum Out<'a> {
+    /// Into these, all of them.
+    Into(&'a mut [u8]),
+    /// Into a buffer of their own: the received one, if they are stored raw.
+    Own(&'a mut Bytes, usize),
+}
+
 impl Header {
+    /// [`Self::unpack`] into either kind of destination.
+    pub fn unpack_into(
+        &self,
+        stored: &Bytes,
+        offset: u32,
+        out: &mut Out<'_>,
+    ) -> Result<(), Damage> {
+        match out {
+            Out::Into(out) => self.unpack(stored, offset, out),
+            Out::Own(out, len) => {
+                let end = u32::try_from(*len).ok().and_then(|len| offset.checked_add(len));
+                let end = end.filter(|end| *end <= self.raw_len);
+                let range = offset..end.ok_or(Damage::Nonsense("a range beyond the block"))?;
+                **out = match self.raw_run(stored, &range)? {
+                    Some(bytes) => bytes,
+                    None => {
+                        let mut unpacked = vec![0; *len];
+                        self.unpack(stored, offset, &mut unpacked)?;
+                        Bytes::from(unpacked)
+                    }
+                };
+                Ok(())
+            }
+        }
+    }
+
+    /// The bytes of `range` as a part of `stored`, verified, if all its segments are stored raw:
+    /// then they lie there one after the other.
+    fn raw_run(&self, stored: &Bytes, range: &Range<u32>) -> Result<Option<Bytes>, Damage> {
+        if range.is_empty() {
+            return Ok(Some(Bytes::new()));
+        }
+        let numbers = self.segments_of(range);
+        if !self.index[numbers.clone()].iter().all(|segment| segment.raw) {
+            return Ok(None);
+        }
+        let first = self.raw_range(numbers.start).start;
+        self.each_segment(stored, numbers, |number, stored| self.check(number, stored))?;
+        Ok(Some(stored.slice((range.start - first) as usize..(range.end - first) as usize)))
+    }
+
+    fn check(&self, number: usize, stored: &[u8]) -> Result<(), Damage> {
+        if segment_crc(&self.identity, number as u32, stored) == self.index[number].crc {
+            Ok(())
+        } else {
+            Err(Damage::SegmentCrc(number as u32))
+        }
+    }
+
     /// Unpacks the raw bytes from `offset` on into all of `out`. `stored` holds the stored bytes of
     /// exactly the segments that the range touches. Every one of them is verified first.
     ///
@@ -29,9 +87,7 @@ impl Header {
         let body = frame.get(self.header_len()..).unwrap_or_default();
         self.each_segment(body, 0..self.index.len(), |number, stored| {
             let segment = &self.index[number];
-            if segment_crc(&self.identity, number as u32, stored) != segment.crc {
-                return Err(Damage::SegmentCrc(number as u32));
-            }
+            self.check(number, stored)?;
             if segment.raw {
                 return Ok(());
             }
@@ -76,9 +132,7 @@ impl Header {
         out: &mut [u8],
     ) -> Result<(), Damage> {
         let segment = &self.index[number];
-        if segment_crc(&self.identity, number as u32, stored) != segment.crc {
-            return Err(Damage::SegmentCrc(number as u32));
-        }
+        self.check(number, stored)?;
         let raw = self.raw_range(number);
         let wanted = raw.start.max(range.start)..raw.end.min(range.end);
         let to = (wanted.start - range.start) as usize..(wanted.end - range.start) as usize;

@@ -168,6 +168,11 @@ impl Header {
         header_bytes(self.index.len())
     }
 
+    /// Memory that the index takes, in bytes.
+    pub fn index_bytes(&self) -> usize {
+        self.index.len() * size_of::<Segment>()
+    }
+
     /// Bytes of the whole frame.
     pub fn frame_len(&self) -> usize {
         self.header_len() + self.index.last().map_or(0, |segment| segment.end as usize)
