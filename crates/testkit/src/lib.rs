@@ -2,10 +2,12 @@
 //!
 //! [`redis`] starts servers that die with the test; [`proxy`] stands between a client and a server
 //! and cuts, blocks, delays, counts and records; [`nonsense`] answers as no Redis server would;
-//! [`certs`] makes certificates, good and bad ones; [`model`] says what a file system must do. A
+//! [`certs`] makes certificates, good and bad ones; [`model`] says what a file system must do;
+//! [`history`] tells whether concurrent operations took effect one by one. A
 //! fixture that cannot do its work panics: a test has no use for an error.
 
 pub mod certs;
+pub mod history;
 pub mod model;
 pub mod nonsense;
 pub mod proxy;

@@ -34,6 +34,8 @@ struct State {
     pumps: Vec<JoinHandle<()>>,
     /// Counts cuts, so that a pump that waits notices that its connection is gone.
     cuts: u64,
+    /// Connections accepted before this many were are frozen.
+    frozen_below: u64,
 }
 
 struct Shared {
@@ -112,6 +114,13 @@ impl Proxy {
         state.to_client_blocked |= direction != Direction::ToServer;
     }
 
+    /// Delivers nothing more on the connections that exist now, until they are cut or all is
+    /// restored; new ones work.
+    pub fn freeze_existing(&self) {
+        let mut state = self.shared.state();
+        state.frozen_below = self.shared.connections.load(Ordering::SeqCst) + 1;
+    }
+
     /// Delivers every piece later by this much, in both directions.
     pub fn delay(&self, by: Duration) {
         self.shared.state().delay = by;
@@ -123,6 +132,7 @@ impl Proxy {
         state.to_server_blocked = false;
         state.to_client_blocked = false;
         state.refusing = false;
+        state.frozen_below = 0;
         state.delay = Duration::ZERO;
         self.shared.changed.notify_all();
     }
@@ -175,7 +185,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             return;
         }
         let Ok(client) = client else { continue };
-        shared.connections.fetch_add(1, Ordering::SeqCst);
+        let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
         if shared.state().refusing {
             continue;
         }
@@ -190,17 +200,20 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         state.streams.push(client.try_clone().expect("a second handle"));
         state.streams.push(server.try_clone().expect("a second handle"));
         let (a, b) = (Arc::clone(shared), Arc::clone(shared));
-        state.pumps.push(spawn(move || pump(client, server, &a, true, cuts)));
-        state.pumps.push(spawn(move || pump(server_too, client_too, &b, false, cuts)));
+        state.pumps.push(spawn(move || pump(client, server, &a, true, (number, cuts))));
+        state.pumps.push(spawn(move || pump(server_too, client_too, &b, false, (number, cuts))));
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, to_server: bool, cuts: u64) {
+/// `of`: the connection's number, and how many cuts there had been when it began.
+fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, to_server: bool, of: (u64, u64)) {
+    let (number, cuts) = of;
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         let mut state = shared.state();
         while state.cuts == cuts
-            && if to_server { state.to_server_blocked } else { state.to_client_blocked }
+            && (number < state.frozen_below
+                || if to_server { state.to_server_blocked } else { state.to_client_blocked })
         {
             state = shared.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }

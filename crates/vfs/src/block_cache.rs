@@ -108,9 +108,7 @@ impl BlockCache {
 }
 
 fn fetch(blocks: &Blocks, store: &Store, span: BlockSpan) -> Result<Bytes, VfsError> {
-    let load = || -> Result<Bytes, VfsError> {
-        Ok(store.read_block(span.id, span.len)?)
-    };
+    let load = || -> Result<Bytes, VfsError> { Ok(store.read_block(span.id, span.len)?) };
     let found = match blocks.get_value_or_guard(&span.id, Some(Duration::ZERO)) {
         GuardResult::Timeout => {
             ringfs_link::about_to_wait();

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part of the fixture")]
 #![allow(clippy::unwrap_used, reason = "what fails in a fixture ends the test")]
 
-use ringfs_testkit::{AppendFsync, RedisServer, ServerOptions};
+use ringfs_testkit::{AppendFsync, Proxy, RedisServer, ServerOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -63,11 +63,20 @@ impl Volume {
     }
 
     pub fn mount_with(&self, extra: &[&str]) -> Mounted {
+        self.mount_url(&self.url(), extra)
+    }
+
+    /// Mounts through a proxy of the metadata server.
+    pub fn mount_through(&self, proxy: &Proxy, extra: &[&str]) -> Mounted {
+        self.mount_url(&format!("{}/{}", proxy.url(), self.name), extra)
+    }
+
+    fn mount_url(&self, url: &str, extra: &[&str]) -> Mounted {
         let place = tempfile::tempdir_in(self.dir.path()).unwrap().keep();
         let log = place.with_extension("log");
         let child = Command::new(RINGFS)
             .arg("mount")
-            .arg(self.url())
+            .arg(url)
             .arg(&place)
             .args(extra)
             .stdin(Stdio::null())
