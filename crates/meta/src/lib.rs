@@ -26,9 +26,9 @@ pub use config::{Codec, Durability, NodeRecord, VolumeConfig};
 pub use error::MetaError;
 pub use extents::{ExtentRecord, Piece, Source, dropped_slices, normalise, resolve};
 pub use schema::NameHash;
-pub use session::{Session, Watch};
+pub use session::{CommitFailed, Session, SliceLease, UndecidedCommit, Watch};
 pub use types::{
-    Beat, Changed, ChunkExtents, Commit, CommitData, CommitRequest, Committed, Created,
+    Beat, Changed, ChunkExtents, Commit, CommitData, CommitRequest, Committed, Compacted, Created,
     DIR_COOKIE_MIN, DirItem, DirPage, Event, Fate, Found, Known, NewInode, OpenData, Opened, Pulse,
     Purge, Removed, RenameMode, Renamed, SessionInfo, SessionRecord, SetAttr, SlicesInFlight,
     Unlinked, Usage, Victim, XattrMode,

@@ -178,6 +178,11 @@ impl Vfs {
         (self.budget.used_bytes(), self.blocks.used_bytes())
     }
 
+    /// Inodes of which something is kept in memory.
+    pub fn inodes_known(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }

@@ -1,5 +1,6 @@
 //! The inodes that the kernel (or another frontend) knows of, and what is cached of each.
 
+use crate::flush::Undecided;
 use crate::pending::Pending;
 use crate::streams::Streams;
 use crate::{VfsError, block_cache::BlockSpan};
@@ -71,6 +72,8 @@ pub(crate) struct NodeState {
     pub(crate) kernel_version: Option<Timestamp>,
     /// The layer that is being flushed.
     pub(crate) in_flight: Option<Arc<Pending>>,
+    /// Set while it is not known whether `in_flight` was committed.
+    pub(crate) undecided: Option<Undecided>,
     /// Writes since.
     pub(crate) pending: Pending,
     /// Write-back failed and nobody has been told yet.
@@ -181,7 +184,7 @@ impl Node {
         }
     }
 
-    /// Mostly held for a moment only, but a writer may wait for a server or an upload under it.
+    /// Mostly held for a moment only, but a writer may wait for an upload under it.
     pub(crate) fn lock(&self) -> MutexGuard<'_, NodeState> {
         self.state.try_lock_for(LOCK_WAIT_QUIET).unwrap_or_else(|| {
             ringfs_link::about_to_wait();
@@ -263,6 +266,27 @@ impl NodeTable {
                 shard.remove(&ino);
             }
         }
+    }
+
+    /// A node that the frontend forgot while it was dirty goes when it is clean. Not with its lock
+    /// held.
+    pub(crate) fn drop_if_forgotten(&self, node: &Node) {
+        let forgotten =
+            || node.lookups.load(Ordering::Relaxed) == 0 && node.opens.load(Ordering::Relaxed) == 0;
+        if !forgotten() {
+            return;
+        }
+        // Whoever remembers it anew holds this.
+        let mut shard = self.shard(node.ino);
+        let same = shard.get(&node.ino).is_some_and(|known| std::ptr::eq(known.as_ref(), node));
+        if same && forgotten() && !node.lock().is_dirty() {
+            shard.remove(&node.ino);
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     /// Every node known now.
