@@ -47,7 +47,7 @@ pub struct Undecided {
 pub struct Failed {
     pub error: MetaError,
     /// What to repeat, if the outcome is unknown.
-    pub undecided: Option<Undecided>,
+    pub undecided: Option<Box<Undecided>>,
 }
 
 #[derive(Default)]
@@ -150,7 +150,7 @@ impl Lanes {
         let reply = match result {
             Err(error) if unsure => {
                 self.put(None);
-                return Err(Failed { error, undecided: Some(keep(lane)) });
+                return Err(Failed { error, undecided: Some(Box::new(keep(lane))) });
             }
             result => result,
         };

@@ -202,7 +202,7 @@ impl Session {
     /// Sends a commit again whose outcome is unknown: it takes effect once however often.
     pub fn commit_again(&self, commit: UndecidedCommit) -> Result<Commit, CommitFailed> {
         let UndecidedCommit { ino, request } = commit;
-        match self.of(ino).map(|of| of.lanes.repeat(request)) {
+        match self.of(ino).map(|of| of.lanes.repeat(*request)) {
             Ok(Ok(reply)) => Ok(self.committed(ino, reply)?),
             Ok(Err(failed)) => Err(undecided(ino, failed)),
             Err(error) => Err(error.into()),
@@ -262,7 +262,7 @@ impl Session {
 #[derive(Debug)]
 pub struct UndecidedCommit {
     ino: InodeId,
-    request: Undecided,
+    request: Box<Undecided>,
 }
 
 /// A commit that failed.
