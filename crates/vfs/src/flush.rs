@@ -16,6 +16,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How long a mount that ends with buffered writes waits for servers that do not answer.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two attempts.
+const STOP_PAUSE: Duration = Duration::from_millis(100);
+
+/// The same when all is written and only good-bye is to be said: others end a session that does
+/// not.
+pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Lost files that an error names.
+const LOST_NAMED_MAX: usize = 8;
+
 /// How often a commit may be answered "under another epoch" or "elsewhere" before it fails.
 const COMMIT_TRIES_MAX: u32 = 16;
 
@@ -34,19 +47,56 @@ impl Vfs {
         self.close(ino)
     }
 
-    /// Writes back everything. The first failure is returned, the others are tried all the same.
-    pub fn flush_all(&self) -> Result<(), VfsError> {
-        let mut result = Ok(());
-        for node in self.nodes.all() {
-            if node.lock().is_dirty() {
-                let flushed = self.flush_node(&node);
-                if let Err(error) = &flushed {
-                    tracing::error!(ino = %node.ino, %error, "buffered writes were lost");
+    /// Writes back everything because the mount ends. All files are tried, until no server has
+    /// answered for [`STOP_PATIENCE`]; the error tells what was lost.
+    pub(crate) fn flush_at_end(&self) -> Result<(), VfsError> {
+        let mut dirty = self.nodes.all();
+        dirty.retain(|node| node.lock().is_dirty());
+        let mut until = self.keep_trying();
+        loop {
+            dirty.retain(|node| {
+                let done = self.write_back(node);
+                if done {
+                    until = self.keep_trying();
                 }
-                result = result.and(flushed);
+                !done
+            });
+            if dirty.is_empty() || Instant::now() >= until {
+                break;
+            }
+            std::thread::sleep(STOP_PAUSE);
+        }
+        let mut lost = Lost::default();
+        for node in dirty {
+            let bytes = node.lock().dirty_bytes();
+            // The first tells why; the servers are not waited for with each file.
+            let flushed = match &lost.cause {
+                Some(cause) => {
+                    self.drop_layers(&node);
+                    Err(cause.clone())
+                }
+                None => self.flush_node(&node),
+            };
+            if let Err(error) = flushed {
+                lost.add(node.ino, bytes, error);
             }
         }
-        result.and_then(|()| Ok(self.session.barrier()?))
+        lost.into_result()?;
+        self.session.close_by(Instant::now() + LEAVE_PATIENCE);
+        Ok(self.session.barrier()?)
+    }
+
+    /// Something was done: from now on servers that do not answer are waited for anew.
+    fn keep_trying(&self) -> Instant {
+        let until = Instant::now() + STOP_PATIENCE;
+        self.session.close_by(until);
+        until
+    }
+
+    /// Files with writes that are not committed, and the bytes of these writes.
+    pub fn dirty(&self) -> (usize, u64) {
+        let bytes = self.nodes.all().into_iter().map(|node| node.lock().dirty_bytes());
+        bytes.filter(|bytes| *bytes > 0).fold((0, 0), |(files, sum), b| (files + 1, sum + b))
     }
 
     /// Commits the pending layer. When that fails the caller is told and the layer is dropped,
@@ -274,6 +324,9 @@ impl Vfs {
             return Ok(done);
         }
         self.send_blocks(layer)?;
+        if self.is_stopping() {
+            self.keep_trying();
+        }
         let mut epoch = layer.epoch.unwrap_or_else(|| self.placements.epoch());
         for _ in 0..COMMIT_TRIES_MAX {
             let records = layer.final_records();
@@ -444,6 +497,37 @@ fn blocks_of_layer(layer: &Pending) -> impl Iterator<Item = BlockId> + '_ {
         let blocks = slice.sealed.len() as u32 + u32::from(!slice.tail.is_empty());
         (0..blocks).map(move |index| BlockId { slice: slice.id, index })
     })
+}
+
+/// What a mount that ended could not write.
+#[derive(Default)]
+struct Lost {
+    files: usize,
+    bytes: u64,
+    inodes: Vec<InodeId>,
+    cause: Option<VfsError>,
+}
+
+impl Lost {
+    fn add(&mut self, ino: InodeId, bytes: u64, error: VfsError) {
+        tracing::error!(%ino, bytes, %error, "buffered writes were lost");
+        self.files += 1;
+        self.bytes += bytes;
+        if self.inodes.len() < LOST_NAMED_MAX {
+            self.inodes.push(ino);
+        }
+        self.cause.get_or_insert(error);
+    }
+
+    fn into_result(self) -> Result<(), VfsError> {
+        let Some(cause) = self.cause else { return Ok(()) };
+        let mut inodes: Vec<String> = self.inodes.iter().map(InodeId::to_string).collect();
+        if self.files > inodes.len() {
+            inodes.push("...".to_owned());
+        }
+        let (files, bytes, inodes) = (self.files, self.bytes, inodes.join(", "));
+        Err(VfsError::Lost { files, bytes, inodes, cause: Box::new(cause) })
+    }
 }
 
 fn records_of(layer: &Pending) -> Vec<ExtentRecord> {

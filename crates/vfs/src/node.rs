@@ -112,6 +112,12 @@ impl NodeState {
         !self.pending.is_empty() || self.in_flight.is_some()
     }
 
+    /// Bytes written and not committed.
+    pub(crate) fn dirty_bytes(&self) -> u64 {
+        let layers = self.in_flight.as_deref().into_iter().chain([&self.pending]);
+        layers.map(Pending::written_bytes).sum()
+    }
+
     /// Whether a commit to come takes away set-user-id and set-group-id bits.
     pub(crate) fn will_kill_set_id(&self) -> bool {
         let layers = self.in_flight.as_deref().into_iter().chain([&self.pending]);

@@ -185,6 +185,11 @@ impl Pending {
         self.slices().for_each(|slice| slice.lease.keep());
     }
 
+    /// Bytes of the file that are to be written.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.chunks.values().flat_map(|c| &c.records).map(|record| u64::from(record.len)).sum()
+    }
+
     /// Bytes of memory that the tails hold. Sealed blocks account for themselves.
     pub(crate) fn tail_bytes(&self) -> usize {
         self.slices().map(|s| s.tail.len()).sum()
