@@ -1,5 +1,7 @@
 //! How a mount ends when its servers are gone.
 
+#![allow(clippy::unwrap_used, reason = "what fails ends the test")]
+
 mod mounted;
 
 use mounted::{Mounted, RINGFS, Volume, eventually, text};

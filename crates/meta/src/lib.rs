@@ -22,6 +22,8 @@ mod types;
 mod volume;
 
 pub use attr::{ATTR_BYTES, ATTR_BYTES_WITH_AUX, Attr, AttrFlags, FileKind};
+#[cfg(feature = "fuzzing")]
+pub use config::decode_config;
 pub use config::{Codec, Durability, NodeRecord, VolumeConfig};
 pub use error::MetaError;
 pub use extents::{ExtentRecord, Piece, Source, dropped_slices, normalise, resolve};

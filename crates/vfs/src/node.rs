@@ -67,6 +67,8 @@ impl Content {
 pub(crate) struct NodeState {
     /// As committed. `None` when unknown or changed by another mount.
     pub(crate) attr: Option<Attr>,
+    /// `attr` has a size that others gave it and that the frontend was not told.
+    pub(crate) untold: bool,
     pub(crate) content: Content,
     /// The version whose pages the kernel may have cached.
     pub(crate) kernel_version: Option<Timestamp>,

@@ -114,7 +114,7 @@ impl Vfs {
         if node.lock().attr.is_none() {
             let before = self.changes.before();
             let attr = self.session.getattr(node.ino)?;
-            self.note_attr(&attr, before);
+            self.note_untold(&attr, before);
         }
         Ok(())
     }

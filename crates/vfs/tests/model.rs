@@ -7,7 +7,7 @@ mod ring;
 use ring::{Ring, create, quick, read};
 use ringfs_base::InodeId;
 use ringfs_base::limits::{BLOCK_BYTES, CHUNK_BYTES};
-use ringfs_meta::SetAttr;
+use ringfs_meta::{SetAttr, XattrMode};
 use ringfs_vfs::{KernelChange, Times, Vfs, VfsConfig, WriteMode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,6 +172,35 @@ fn a_change_on_one_mount_reaches_the_kernel_of_the_other() {
     let keys = ring.nodes[0].info("keyspace");
     assert!(keys.is_empty(), "an unlinked inline file leaves nothing: {keys:?}");
     assert_eq!(ring.meta.commandstats().get("flushall"), None);
+}
+
+#[test]
+fn a_foreign_size_that_came_with_another_reply_makes_the_kernel_ask_at_open() {
+    let ring = Ring::start(1);
+    let slow = || VfsConfig { heartbeat: Duration::from_secs(3600), ..VfsConfig::default() };
+    let ((a, told), (b, _)) = (ring.mount(slow()), ring.mount(slow()));
+    let ino = create(&a, "f");
+    a.release(ino);
+    b.lookup(InodeId::ROOT, b"f").map_err(|e| e.0).unwrap();
+    a.setxattr(ino, b"user.x", b"1", XattrMode::Either).unwrap();
+    a.open(ino).unwrap();
+    a.release(ino);
+    let before = told.1.lock().len();
+    a.setxattr(ino, b"user.x", b"2", XattrMode::Either).unwrap();
+    a.open(ino).unwrap();
+    a.release(ino);
+    assert_eq!(told.1.lock().len(), before, "the kernel's size is right");
+    // Scripts that believe that there is one mount do not push: as if the push were on its way.
+    ring.meta.command(&["HSET", "rfs:{t/0}:c", "n", "1"]);
+    b.write(ino, 0, b"hello", WriteMode::default()).unwrap();
+    b.close(ino).unwrap();
+    a.setxattr(ino, b"user.x", b"3", XattrMode::Either).unwrap();
+    a.open(ino).unwrap();
+    a.release(ino);
+    assert_eq!(told.1.lock()[before..], [ino]);
+    ring.meta.command(&["HSET", "rfs:{t/0}:c", "n", "2"]);
+    a.stop().unwrap();
+    b.stop().unwrap();
 }
 
 #[test]

@@ -28,13 +28,15 @@ impl Placements for Fixed {
 }
 
 #[derive(Default)]
-pub struct Told(pub Mutex<Vec<KernelChange>>);
+pub struct Told(pub Mutex<Vec<KernelChange>>, pub Mutex<Vec<InodeId>>);
 
 impl KernelCache for Told {
     fn forget(&self, change: &KernelChange) {
         self.0.lock().push(change.clone());
     }
-    fn doubt_attributes(&self, _: InodeId) {}
+    fn doubt_attributes(&self, ino: InodeId) {
+        self.1.lock().push(ino);
+    }
 }
 
 pub struct Ring {
