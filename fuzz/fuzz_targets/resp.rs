@@ -2,5 +2,7 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    assert_eq!(ringfs_link::decode_all(bytes, bytes.len()), ringfs_link::decode_all(bytes, 1));
+    // As text, since a number that is none equals nothing; errors show what had arrived.
+    let read = |piece| ringfs_link::decode_all(bytes, piece).ok().map(|all| format!("{all:?}"));
+    assert_eq!(read(0), read(1));
 });

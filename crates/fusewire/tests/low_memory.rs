@@ -1,5 +1,7 @@
 //! A process whose memory is limited. A test program of its own, since the limit is the process's.
 
+#![allow(clippy::unwrap_used, reason = "what fails ends the test")]
+
 mod memfs;
 
 use memfs::Mounted;

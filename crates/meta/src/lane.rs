@@ -6,8 +6,12 @@
 //! reply again; if not it takes effect now. Each request also names the last number whose reply
 //! was received: a server that does not remember it has lost acknowledged operations.
 //!
-//! Errors (and answers that nothing had to be done) change nothing and are not remembered. That leaves one gap: a first copy that is stuck on
-//! its way, a second copy that gets an error, and the first arriving after all. So after such an
+//! When nobody answers for longer than a caller waits, the request is undecided: it keeps its lane and
+//! number for as long as the caller keeps it, and can be repeated as the same one. The file system
+//! keeps at most one; a lane whose request is given up undecided is never used again.
+//!
+//! Errors (and answers that nothing had to be done) change nothing and are not remembered. That
+//! leaves one gap: a first copy that is stuck on its way, a second copy that gets an error, and the first arriving after all. So after such an
 //! error the lane is sealed: one more number is used up, which the first copy does not expect.
 
 use crate::error::MetaError;

@@ -190,6 +190,7 @@ impl Vfs {
         let holds: Vec<InodeId> =
             last.orphans.iter().copied().filter(|ino| self.hold_if_open(*ino)).collect();
         let epoch = self.placements.epoch();
+        self.session.refill_slices()?;
         let oldest_slice = Some(self.session.oldest_slice()?);
         let beat = Beat { holds: &holds, oldest_slice, epoch };
         let pulse = self.session.heartbeat(&beat)?;

@@ -60,7 +60,9 @@ impl Vfs {
                 self.ensure_attr(node)?;
             }
             // Not under the lock, which others wait for.
-            self.session.provide_slices()?;
+            if self.session.provide_slices()? {
+                self.upkeep.wake();
+            }
             let mut state = node.lock();
             if let Some(failure) = &state.failure {
                 return Err(failure.clone());

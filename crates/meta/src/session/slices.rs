@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// With fewer ids left more are fetched: as many as threads may take until these have come.
+/// With fewer ids left more are fetched: about as many as are taken until these have come.
 const LOW: u64 = 256;
 
 struct State {
@@ -24,6 +24,8 @@ struct State {
     next: Option<Range<u64>>,
     /// Size of the next range.
     size: u32,
+    /// Somebody was told that few are left.
+    asked: bool,
     leased: BTreeSet<u64>,
 }
 
@@ -59,7 +61,7 @@ pub struct Slices {
 impl Default for Slices {
     fn default() -> Slices {
         let leased = BTreeSet::new();
-        let state = State { left: 0..0, next: None, size: RANGE_AT_FIRST, leased };
+        let state = State { left: 0..0, next: None, size: RANGE_AT_FIRST, asked: false, leased };
         Slices { state: Mutex::new(state), fetching: Mutex::new(()) }
     }
 }
@@ -123,15 +125,29 @@ impl Session {
         Ok(self.lease_slice()?.id())
     }
 
-    /// Fetches slice ids if few are left; call it where a round trip harms nobody. While one thread
-    /// fetches the others go on with what there is.
-    pub fn provide_slices(&self) -> Result<(), MetaError> {
+    /// Fetches slice ids if none are left; call it where a round trip harms nobody. True: few are
+    /// left, so [`Self::refill_slices`] is to be called soon, by somebody who has time. Said once.
+    pub fn provide_slices(&self) -> Result<bool, MetaError> {
         let slices = &self.of(InodeId::ROOT)?.slices;
-        let (low, none) = {
-            let state = slices.state.lock();
-            (state.is_low(), state.left.is_empty() && state.next.is_none())
+        {
+            let mut state = slices.state.lock();
+            if !state.is_low() {
+                return Ok(false);
+            }
+            if !state.left.is_empty() {
+                return Ok(!std::mem::replace(&mut state.asked, true));
+            }
+        }
+        self.fetch_slices().map(|()| false)
+    }
+
+    /// Fetches slice ids if few are left and any were ever needed.
+    pub fn refill_slices(&self) -> Result<(), MetaError> {
+        let wanted = {
+            let state = self.of(InodeId::ROOT)?.slices.state.lock();
+            state.left.end > 0 && state.is_low()
         };
-        if none || (low && !slices.fetching.is_locked()) { self.fetch_slices() } else { Ok(()) }
+        if wanted { self.fetch_slices() } else { Ok(()) }
     }
 
     fn fetch_slices(&self) -> Result<(), MetaError> {
@@ -147,8 +163,11 @@ impl Session {
             }
             state.size
         };
-        let first = alloc(&of.shard, self.id, 0, size)?.1;
-        of.slices.state.lock().refill(first..first + u64::from(size));
+        let fetched = alloc(&of.shard, self.id, 0, size);
+        let mut state = of.slices.state.lock();
+        state.asked = false;
+        let first = fetched?.1;
+        state.refill(first..first + u64::from(size));
         Ok(())
     }
 
