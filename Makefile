@@ -4,7 +4,7 @@
 CARGO ?= cargo
 BIN := target/release/ringfs
 
-.PHONY: help deps build quickstart quickstart-stop test unit posix lint fmt deny bench soak clean
+.PHONY: help deps build quickstart quickstart-stop test unit posix lint fmt deny bench soak fuzz clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -44,6 +44,9 @@ bench: build ## Measure speed beside its floors; prints tables, about 10 minutes
 
 soak: build ## Long runs: fsx, random operations with servers killed; SOAK_MINUTES=60
 	scripts/soak $(BIN)
+
+fuzz: ## Fuzz every decoder of outside bytes; needs nightly and cargo-fuzz; FUZZ_SECONDS=60 each
+	scripts/fuzz
 
 clean: ## Remove build output
 	$(CARGO) clean

@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -43,6 +46,8 @@ pub(crate) struct Shared<F: Filesystem> {
     agreed: OnceLock<Capabilities>,
     crew: Mutex<Crew>,
     crew_changed: Condvar,
+    /// A worker could not be started.
+    short: AtomicBool,
 }
 
 /// Worker threads besides the one that runs the session.
@@ -62,6 +67,14 @@ impl<F: Filesystem> Shared<F> {
     /// Starts one more worker, which begins as the reader, unless there are `workers_max`
     /// already. Whether it did.
     pub(crate) fn spawn_worker(shared: &Arc<Self>) -> bool {
+        // Before the thread is, since without this it would have to end as the reader.
+        let buffer = match PageBuf::new(shared.buffer_bytes()) {
+            Ok(buffer) => buffer,
+            Err(error) => {
+                shared.goes_on_with_fewer(&error);
+                return false;
+            }
+        };
         {
             let mut crew = shared.crew.lock();
             if crew.spawned + 1 >= shared.options.workers_max {
@@ -71,20 +84,29 @@ impl<F: Filesystem> Shared<F> {
         }
         let worker = Arc::clone(shared);
         let spawned = thread::Builder::new().name("fuse-worker".into()).spawn(move || {
-            let result = worker.serve(worker.root.clone_channel().map(Arc::new), false);
+            let channel = worker.root.clone_channel().map(Arc::new);
+            let result = worker.serve(channel, buffer, false);
             worker.leave(result);
         });
         if let Err(error) = spawned {
-            tracing::warn!(%error, "cannot start another worker thread, going on with fewer");
+            shared.goes_on_with_fewer(&error);
             shared.leave(Ok(()));
             return false;
         }
         true
     }
 
+    /// Said once: when memory is short it would be said with every request.
+    fn goes_on_with_fewer(&self, error: &io::Error) {
+        if !self.short.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "cannot start another worker thread, going on with fewer");
+        }
+    }
+
     fn serve(
         self: &Arc<Self>,
         channel: io::Result<Arc<Device>>,
+        buffer: PageBuf,
         permanent: bool,
     ) -> io::Result<()> {
         // Without a clone (an unprivileged user may not open /dev/fuse) workers share a channel.
@@ -94,7 +116,7 @@ impl<F: Filesystem> Shared<F> {
         });
         let dialect =
             self.agreed.get().ok_or(HandshakeError::NoInit).map_err(io::Error::other)?.dialect();
-        let result = Worker::new(Arc::clone(self), device, dialect).serve(permanent);
+        let result = Worker::new(Arc::clone(self), device, dialect).serve(buffer, permanent);
         if result.is_err() {
             // The reader is gone; the session ends with its error and takes the others along.
             self.close_bench();
@@ -175,6 +197,7 @@ impl<F: Filesystem> Session<F> {
             agreed: OnceLock::new(),
             crew: Mutex::default(),
             crew_changed: Condvar::new(),
+            short: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared), running: Mutex::new(()), shaking: Mutex::new(()) }
     }
@@ -203,8 +226,10 @@ impl<F: Filesystem> Session<F> {
     pub fn run(&self) -> io::Result<()> {
         let _running = self.running.lock();
         let shared = &self.shared;
-        let result =
-            self.handshake().and_then(|_| shared.serve(Ok(Arc::clone(&shared.root)), true));
+        let result = self
+            .handshake()
+            .and_then(|_| PageBuf::new(shared.buffer_bytes()))
+            .and_then(|buffer| shared.serve(Ok(Arc::clone(&shared.root)), buffer, true));
         if result.is_err() || shared.crew.lock().failure.is_some() {
             // Other workers end only when the mount does.
             shared.mount.unmount_lazy()?;

@@ -38,8 +38,7 @@ impl<F: Filesystem> Worker<F> {
     /// # Errors
     ///
     /// The channel failed in a way that ends the session.
-    pub(crate) fn serve(&mut self, permanent: bool) -> io::Result<()> {
-        let mut buffer = PageBuf::new(self.shared.buffer_bytes())?;
+    pub(crate) fn serve(&mut self, mut buffer: PageBuf, permanent: bool) -> io::Result<()> {
         let seat = Seat::reader();
         let pass: Box<dyn Fn()> = {
             let (shared, seat) = (Arc::clone(&self.shared), Arc::clone(&seat));

@@ -58,6 +58,26 @@ struct Partial {
     data: Vec<u8>,
 }
 
+/// Every reply in `bytes`, which arrive in pieces of at most `piece` (0: in one); the error tells
+/// what broke the protocol.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn decode_all(bytes: &[u8], piece: usize) -> Result<Vec<Reply>, String> {
+    let mut decoder = Decoder::new();
+    let (mut replies, mut rest) = (Vec::new(), bytes);
+    let piece = if piece == 0 { bytes.len() } else { piece };
+    while !rest.is_empty() {
+        let target = decoder.target();
+        // As a socket does: not past the room that is offered.
+        let room = (target.capacity() - target.len()).min(piece).min(rest.len());
+        target.extend_from_slice(&rest[..room]);
+        rest = &rest[room..];
+        while let Some(reply) = decoder.next()? {
+            replies.push(reply);
+        }
+    }
+    Ok(replies)
+}
+
 /// What stands at the beginning of the next reply, for reading a string into a caller's buffer.
 pub(crate) enum Head {
     /// More bytes are needed to tell.

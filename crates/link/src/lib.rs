@@ -35,6 +35,8 @@ mod transport;
 pub use bystander::{Bystander, about_to_wait, about_to_work, set_bystander};
 pub use cmd::Cmd;
 pub use conn::{Conn, ServerKind, ServerVersion, Timeouts};
+#[cfg(feature = "fuzzing")]
+pub use decode::decode_all;
 pub use decode::{AGGREGATE_ITEMS_MAX, BULK_BYTES_MAX, NESTING_MAX, REPLY_BYTES_MAX};
 pub use endpoint::{Endpoint, EndpointError, TlsFiles};
 pub use error::{LinkError, ServerName};

@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 /// How many slices one system call takes.
 const SLICES_PER_SEND: usize = 64;
 
+/// How long a payload may pause before a waiting thread's bystander is watched too.
+const PAYLOAD_QUIET: Duration = Duration::from_millis(2);
+
 /// Whether a call may wait, up to the socket's own time-out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -231,9 +234,14 @@ impl Transport {
     /// Appends to `buf` what has arrived, up to its capacity; 0 means that the peer has closed.
     /// With `fill`, waits until the capacity is used up, where that saves system calls.
     pub(crate) fn recv(&mut self, buf: &mut Vec<u8>, wait: Wait, fill: bool) -> io::Result<usize> {
-        if wait == Wait::Yes && !fill {
-            self.wait_watching()?;
-        }
+        let wait = match wait {
+            Wait::Yes if fill => self.wait_within_payload()?,
+            Wait::Yes => {
+                self.wait_watching()?;
+                wait
+            }
+            Wait::No => wait,
+        };
         let (fd, mut flags) = (self.fd.as_fd(), wait.recv_flags());
         match &mut self.tls {
             None => {
@@ -249,6 +257,7 @@ impl Transport {
     /// Receives into `buf`, all of which is known to be coming, so a call that may wait waits for
     /// all of it.
     pub(crate) fn recv_slice(&mut self, buf: &mut [u8], wait: Wait) -> io::Result<usize> {
+        let wait = if wait == Wait::Yes { self.wait_within_payload()? } else { wait };
         let (fd, flags) = (self.fd.as_fd(), wait.recv_flags());
         if let Some(tls) = &mut self.tls {
             return retry(|| tls.recv_slice(fd, buf, flags));
@@ -284,6 +293,21 @@ impl Transport {
             bystander.ready();
         }
         Ok(())
+    }
+
+    /// Before a receiving call that may wait for the rest of a payload, and how that call is to be
+    /// made. The bytes mostly follow each other closely; but if this thread has a bystander it
+    /// must not wait for them in the kernel, where only the socket is watched: a server may stop
+    /// in the middle.
+    fn wait_within_payload(&self) -> io::Result<Wait> {
+        if bystander::current().is_none() || self.has_buffered() {
+            return Ok(Wait::Yes);
+        }
+        let mut socket = [PollFd::new(&self.fd, PollFlags::IN)];
+        if !poll_until(&mut socket, Instant::now() + PAYLOAD_QUIET)? {
+            self.wait_watching()?;
+        }
+        Ok(Wait::No)
     }
 }
 

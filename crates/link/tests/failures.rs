@@ -1,8 +1,8 @@
 //! What callers learn when servers die, hang, refuse or talk nonsense, and how soon.
 
 use ringfs_link::{
-    Cmd, Conn, Endpoint, Fault, Faults, Health, LinkError, Pool, Reply, Secret, ServerName,
-    Timeouts, gather, wait_any,
+    Bystander, Cmd, Conn, Endpoint, Fault, Faults, Health, LinkError, Pool, Reply, Secret,
+    ServerName, Timeouts, gather, set_bystander, wait_any,
 };
 use ringfs_testkit::{
     AclUser, Direction, Nonsense, NonsenseServer, Proxy, RedisServer, ServerOptions,
@@ -281,6 +281,71 @@ fn servers_that_are_none_are_refused_promptly() {
     assert!(e.not_sent() && e.to_string().contains("no such socket"), "{e}");
     let e = open("redis://no-such-host.invalid").unwrap_err();
     assert!(e.not_sent() && e.to_string().contains("cannot be resolved"), "{e}");
+}
+
+/// Tells what became of its pipe.
+struct Watcher {
+    pipe: std::os::fd::OwnedFd,
+    told: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Bystander for Watcher {
+    fn watched(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        let told = self.told.load(std::sync::atomic::Ordering::SeqCst);
+        (!told).then(|| std::os::fd::AsFd::as_fd(&self.pipe))
+    }
+    fn ready(&self) {
+        self.told.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_server_that_stops_within_a_payload_holds_up_no_bystander() {
+    let server = RedisServer::start_default();
+    let value = vec![7u8; 16 << 20];
+    let set = Cmd::new("SET").arg("large").arg(&value);
+    server.conn().call(&set).unwrap();
+    let get = Cmd::new("GET").arg("large");
+    for into_a_slice in [false, true] {
+        let proxy = Proxy::start(server.address());
+        let endpoint = Endpoint::parse(&proxy.url()).unwrap();
+        let patient = Timeouts { connect: LIMIT, reply: 2 * LIMIT };
+        let (reader, writer) = std::io::pipe().unwrap();
+        let told = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        // Each piece of the reply takes a while, so that there is a middle.
+        proxy.delay(Duration::from_millis(5));
+        std::thread::scope(|scope| {
+            let receiving = scope.spawn(|| {
+                let mut conn = Conn::open(&endpoint, &patient).unwrap();
+                set_bystander(std::rc::Rc::new(Watcher {
+                    pipe: reader.try_clone().unwrap().into(),
+                    told: Arc::clone(&told),
+                }));
+                if !into_a_slice {
+                    return conn.call(&get).unwrap().into_some_bytes().unwrap().to_vec();
+                }
+                let deadline = Instant::now() + 2 * LIMIT;
+                conn.send(&get, deadline).unwrap();
+                let mut buffer = vec![0; 16 << 20];
+                conn.recv_into(&mut buffer, deadline).unwrap();
+                buffer
+            });
+            let limit = Instant::now() + LIMIT;
+            let until = |done: &dyn Fn() -> bool| {
+                while !done() && Instant::now() < limit {
+                    std::thread::yield_now();
+                }
+                done()
+            };
+            assert!(until(&|| proxy.bytes_to_client() > 1 << 20));
+            proxy.block(Direction::ToClient);
+            std::io::Write::write_all(&mut &writer, b"x").unwrap();
+            let handed_over = until(&|| told.load(std::sync::atomic::Ordering::SeqCst));
+            proxy.restore();
+            assert!(receiving.join().unwrap() == value);
+            assert!(handed_over, "nobody was told while the server stopped");
+        });
+    }
 }
 
 #[test]

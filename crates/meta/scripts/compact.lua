@@ -1,11 +1,15 @@
 -- Replaces the oldest records of a chunk by an equivalent list.
--- ARGV[2] = inode (8); ARGV[3] = chunk (decimal); ARGV[4] = records that must be the oldest;
--- ARGV[5] = records to put there.
+-- ARGV[2] = inode (8) | ring epoch that the new slice was written under (8); ARGV[3] = chunk
+-- (decimal); ARGV[4] = records that must be the oldest; ARGV[5] = records to put there.
 -- Reply: 0 | 1 replaced; 246 | 0 the chunk has changed otherwise.
--- Invariant: the file shows the same bytes before and after, so its times stay.
+-- Not done: 247 | epoch: written under one that readers do not look at any more.
+-- Invariant: the file shows the same bytes before and after, so its times stay; and its blocks
+-- are where readers look.
 local ino, old = sub(ARGV[2], 1, 8), ARGV[4]
 local _, _, l = where(ino)
 local xkey = P .. 'x' .. fmt('%d', l)
+local epoch = tonumber(call('HGET', C, 'epoch') or '0')
+if unpack('>I8', ARGV[2], 9) + 1 < epoch then return '\247' .. pack('>I8', epoch) end
 local now = call('HGET', xkey, ARGV[3])
 if not now or sub(now, 1, #old) ~= old then return '\246\0' end
 local new = ARGV[5] .. sub(now, #old + 1)

@@ -1,5 +1,5 @@
 -- A session's sign of life.
--- ARGV[1] = session (8) | beat number (8) | oldest slice not yet committed, local number (8)
+-- ARGV[1] = session (8) | beat number (8) | oldest slice that may still be committed, local (8)
 --           | ring epoch it uses (8) | orphans acknowledged up to this number (8)
 --           | inodes that it has open among them (8 each).
 -- Reply: 0 | sessions (4) | ring epoch (8) | number of the last orphan in this reply (8)
@@ -28,9 +28,12 @@ if ranges then
   local keep = {}
   for i = 1, #ranges, 16 do
     local from, count = unpack('>I8I8', ranges, i)
-    if from + count > oldest then keep[#keep + 1] = sub(ranges, i, i + 15) end
+    local past = from + count
+    if from < oldest then from = oldest end
+    if from < past then keep[#keep + 1] = pack('>I8I8', from, past - from) end
   end
-  if #keep * 16 < #ranges then call('HSET', P .. 'g', sid, table.concat(keep)) end
+  keep = table.concat(keep)
+  if keep ~= ranges then call('HSET', P .. 'g', sid, keep) end
 end
 local state = call('HMGET', C, 'n', 'epoch')
 local orphans = call('ZRANGEBYSCORE', P .. 'o', '(' .. fmt('%d', ack), '+inf', 'WITHSCORES',

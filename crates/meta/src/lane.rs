@@ -6,8 +6,12 @@
 //! reply again; if not it takes effect now. Each request also names the last number whose reply
 //! was received: a server that does not remember it has lost acknowledged operations.
 //!
-//! Errors (and answers that nothing had to be done) change nothing and are not remembered. That leaves one gap: a first copy that is stuck on
-//! its way, a second copy that gets an error, and the first arriving after all. So after such an
+//! When nobody answers for longer than a caller waits, the request is undecided: it keeps its lane and
+//! number for as long as the caller keeps it, and can be repeated as the same one. The file system
+//! keeps at most one; a lane whose request is given up undecided is never used again.
+//!
+//! Errors (and answers that nothing had to be done) change nothing and are not remembered. That
+//! leaves one gap: a first copy that is stuck on its way, a second copy that gets an error, and the first arriving after all. So after such an
 //! error the lane is sealed: one more number is used up, which the first copy does not expect.
 
 use crate::error::MetaError;
@@ -22,6 +26,7 @@ use std::sync::Arc;
 /// Most mutations of a session under way at once in a shard; more wait.
 pub const LANES_MAX: usize = 128;
 
+#[derive(Debug)]
 struct Lane {
     number: u16,
     /// The last number used.
@@ -29,6 +34,24 @@ struct Lane {
     /// The last number whose reply came and is remembered.
     acknowledged: u64,
     conn: Option<PooledConn>,
+}
+
+/// A mutation whose outcome is unknown: it may have taken effect, or may do so later. It owns its
+/// lane and its number, so that exactly this request can be repeated until the server tells.
+/// Dropped, its lane is retired and the outcome stays unknown.
+#[derive(Debug)]
+pub struct Undecided {
+    lane: Lane,
+    script: &'static Script,
+    args: Vec<Vec<u8>>,
+}
+
+/// A mutation that failed.
+#[derive(Debug)]
+pub struct Failed {
+    pub error: MetaError,
+    /// What to repeat, if the outcome is unknown.
+    pub undecided: Option<Box<Undecided>>,
 }
 
 #[derive(Default)]
@@ -80,33 +103,78 @@ impl Lanes {
     }
 
     /// Runs a mutation: its reply's first byte, which is 0 or an errno, and the rest.
-    pub fn mutate(&self, script: &Script, args: &[&[u8]]) -> Result<(u8, Bytes), MetaError> {
-        let mut lane = self.take()?;
+    pub fn mutate(
+        &self,
+        script: &'static Script,
+        args: &[&[u8]],
+    ) -> Result<(u8, Bytes), MetaError> {
+        self.run(script, args).map_err(|failed| failed.error)
+    }
+
+    /// The same; when the outcome stays unknown the failure holds the request, for
+    /// [`Self::repeat`].
+    pub fn run(&self, script: &'static Script, args: &[&[u8]]) -> Result<(u8, Bytes), Failed> {
+        let mut lane = self.take().map_err(|error| Failed { error, undecided: None })?;
+        lane.seq += 1;
         let (result, unsure) = self.send(&mut lane, script, args);
+        self.conclude(lane, result, unsure, |lane| Undecided {
+            lane,
+            script,
+            args: args.iter().map(|arg| arg.to_vec()).collect(),
+        })
+    }
+
+    /// Sends an undecided mutation again, under its number.
+    pub fn repeat(&self, undecided: Undecided) -> Result<(u8, Bytes), Failed> {
+        let Undecided { mut lane, script, args } = undecided;
+        self.state.lock().busy += 1;
+        let borrowed: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let (result, _) = self.send(&mut lane, script, &borrowed);
+        // An earlier copy may be on its way whatever became of this one.
+        self.conclude(lane, result, true, |lane| Undecided { lane, script, args })
+    }
+
+    fn conclude(
+        &self,
+        mut lane: Lane,
+        result: Result<(u8, Bytes), MetaError>,
+        unsure: bool,
+        keep: impl FnOnce(Lane) -> Undecided,
+    ) -> Result<(u8, Bytes), Failed> {
         let clear = match &result {
             Ok((0, _)) => true,
             // The request was refused, but a copy of it may be on its way still.
-            Ok(_) if unsure => matches!(self.send(&mut lane, &SEAL, &[]).0, Ok((0, _))),
+            Ok(_) if unsure => {
+                lane.seq += 1;
+                matches!(self.send(&mut lane, &SEAL, &[]).0, Ok((0, _)))
+            }
             Ok(_) => true,
             Err(_) => !unsure,
         };
+        let reply = match result {
+            Err(error) if unsure => {
+                self.put(None);
+                return Err(Failed { error, undecided: Some(Box::new(keep(lane))) });
+            }
+            result => result,
+        };
         self.put(clear.then_some(lane));
-        match result? {
-            (FENCED, _) => Err(MetaError::Fenced),
+        let decided = |error| Failed { error, undecided: None };
+        match reply.map_err(decided)? {
+            (FENCED, _) => Err(decided(MetaError::Fenced)),
             (UNCHANGED, rest) => Ok((0, rest)),
-            (LOST, rest) => Err(MetaError::Lost(lost_text(&rest))),
+            (LOST, rest) => Err(decided(MetaError::Lost(lost_text(&rest)))),
             reply => Ok(reply),
         }
     }
 
-    /// Sends until there is a reply. Also tells whether a copy may be on its way still.
+    /// Sends under the lane's number until there is a reply. Also tells whether a copy may be on its way still.
     fn send(
         &self,
         lane: &mut Lane,
         script: &Script,
         args: &[&[u8]],
     ) -> (Result<(u8, Bytes), MetaError>, bool) {
-        lane.seq += 1;
         let mut header = [0; 26];
         header[..8].copy_from_slice(&self.session.to_bytes());
         header[8..10].copy_from_slice(&lane.number.to_be_bytes());
@@ -116,7 +184,7 @@ impl Lanes {
         all.push(&header);
         all.extend_from_slice(args);
 
-        let mut patience = Patience::new(self.shard.patience);
+        let mut patience = Patience::new(&self.shard);
         let mut unsure = false;
         loop {
             let error = match self.attempt(lane, script, &all) {

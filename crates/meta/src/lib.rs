@@ -22,13 +22,15 @@ mod types;
 mod volume;
 
 pub use attr::{ATTR_BYTES, ATTR_BYTES_WITH_AUX, Attr, AttrFlags, FileKind};
+#[cfg(feature = "fuzzing")]
+pub use config::decode_config;
 pub use config::{Codec, Durability, NodeRecord, VolumeConfig};
 pub use error::MetaError;
 pub use extents::{ExtentRecord, Piece, Source, dropped_slices, normalise, resolve};
 pub use schema::NameHash;
-pub use session::{Session, Watch};
+pub use session::{CommitFailed, Session, SliceLease, UndecidedCommit, Watch};
 pub use types::{
-    Beat, Changed, ChunkExtents, Commit, CommitData, CommitRequest, Committed, Created,
+    Beat, Changed, ChunkExtents, Commit, CommitData, CommitRequest, Committed, Compacted, Created,
     DIR_COOKIE_MIN, DirItem, DirPage, Event, Fate, Found, Known, NewInode, OpenData, Opened, Pulse,
     Purge, Removed, RenameMode, Renamed, SessionInfo, SessionRecord, SetAttr, SlicesInFlight,
     Unlinked, Usage, Victim, XattrMode,

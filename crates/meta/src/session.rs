@@ -4,9 +4,12 @@ mod data;
 mod life;
 mod names;
 mod ranges;
+mod slices;
 mod watch;
 mod xattrs;
 
+pub use data::{CommitFailed, UndecidedCommit};
+pub use slices::SliceLease;
 pub use watch::Watch;
 
 use crate::error::MetaError;
@@ -18,8 +21,10 @@ use life::Beats;
 use parking_lot::Mutex;
 use ranges::Ranges;
 use ringfs_base::{Epoch, Errno, InodeId, SessionId};
+use slices::Slices;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 /// A registered session. Share it between threads; every method is one round trip unless its
 /// text says otherwise. Errors are [`MetaError::Posix`] where POSIX has an answer:
@@ -44,6 +49,7 @@ struct SessionShard {
     shard: Arc<Shard>,
     lanes: Lanes,
     ranges: Ranges,
+    slices: Arc<Slices>,
 }
 
 impl Session {
@@ -61,6 +67,7 @@ impl Session {
                 shard: Arc::clone(shard),
                 lanes: Lanes::new(id, Arc::clone(shard)),
                 ranges: Ranges::default(),
+                slices: Arc::default(),
             })
             .collect();
         Session {
@@ -102,6 +109,11 @@ impl Session {
     /// (fsync). No round trip at level `memory`.
     pub fn barrier(&self) -> Result<(), MetaError> {
         self.volume.barrier()
+    }
+
+    /// Nothing is repeated after `until`, also of what has begun: the program is about to end.
+    pub fn close_by(&self, until: Instant) {
+        self.shards.iter().for_each(|of| of.shard.close_by(until));
     }
 
     fn of(&self, ino: InodeId) -> Result<&SessionShard, MetaError> {

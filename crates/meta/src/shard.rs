@@ -3,6 +3,7 @@
 use crate::error::MetaError;
 use crate::schema::Prefix;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use ringfs_base::{Errno, InodeId, VolumeName};
 use ringfs_link::{Cmd, Conn, Endpoint, LinkError, Pool, Reply, Script, Timeouts};
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ pub struct Shard {
     pub control: String,
     pub pool: Pool,
     pub patience: Duration,
+    /// Nothing is repeated after this moment: the program is about to end.
+    closing: Mutex<Option<Instant>>,
 }
 
 impl Shard {
@@ -33,7 +36,19 @@ impl Shard {
     ) -> Shard {
         let prefix = Prefix::new(volume, number);
         let control = prefix.key("c");
-        Shard { number, prefix, control, pool: Pool::new(endpoint.clone(), timeouts), patience }
+        Shard {
+            number,
+            prefix,
+            control,
+            pool: Pool::new(endpoint.clone(), timeouts),
+            patience,
+            closing: Mutex::default(),
+        }
+    }
+
+    /// Nothing is repeated after `until`, also of what has begun; one attempt is always made.
+    pub fn close_by(&self, until: Instant) {
+        *self.closing.lock() = Some(until);
     }
 
     /// Address of the server, for messages.
@@ -51,7 +66,7 @@ impl Shard {
         &self,
         mut attempt: impl FnMut(&mut Conn) -> Result<T, LinkError>,
     ) -> Result<T, MetaError> {
-        let mut patience = Patience::new(self.patience);
+        let mut patience = Patience::new(self);
         loop {
             match self.pool.get().and_then(|mut conn| attempt(&mut conn)) {
                 Ok(value) => return Ok(value),
@@ -129,24 +144,28 @@ pub fn refused(e: LinkError) -> MetaError {
 }
 
 /// Pauses between attempts, longer each time, until a deadline.
-pub struct Patience {
+pub struct Patience<'a> {
+    shard: &'a Shard,
     until: Instant,
     pause: Duration,
     first: bool,
 }
 
-impl Patience {
-    pub fn new(limit: Duration) -> Patience {
-        Patience { until: Instant::now() + limit, pause: PAUSE_AT_FIRST, first: true }
+impl Patience<'_> {
+    pub fn new(shard: &Shard) -> Patience<'_> {
+        let until = Instant::now() + shard.patience;
+        Patience { shard, until, pause: PAUSE_AT_FIRST, first: true }
     }
 
     /// Waits before another attempt; false if there shall be none. The first comes at once: mostly
     /// an idle connection had been closed.
     pub fn pause(&mut self) -> bool {
+        let (closing, now) = (*self.shard.closing.lock(), Instant::now());
         if std::mem::take(&mut self.first) {
-            return true;
+            return closing.is_none_or(|closing| now < closing);
         }
-        let left = self.until.saturating_duration_since(Instant::now());
+        let until = closing.map_or(self.until, |closing| closing.min(self.until));
+        let left = until.saturating_duration_since(now);
         if left.is_zero() {
             return false;
         }

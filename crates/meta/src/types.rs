@@ -233,6 +233,18 @@ pub enum Commit {
     StaleEpoch(Epoch),
 }
 
+/// What [`crate::Session::compact`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compacted {
+    /// The records were replaced. The slices dropped: their blocks may be removed.
+    Done(Vec<ExtentRecord>),
+    /// Nothing was done: the chunk has changed otherwise.
+    Changed,
+    /// Nothing was done: the new blocks were written under an epoch that readers do not look at
+    /// any more.
+    StaleEpoch(Epoch),
+}
+
 /// A commit that took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {

@@ -62,6 +62,46 @@ fn a_reply_that_was_lost_is_given_again() {
 }
 
 #[test]
+fn a_commit_of_unknown_outcome_is_repeated_as_the_same_one() {
+    let f = Fixture::new();
+    let proxy = Proxy::start(f.server.address());
+    let short = Duration::from_millis(200);
+    let volume = f.volume_at(&proxy.url(), short, short);
+    let s = volume.start_session(&SessionInfo::default()).unwrap();
+    let ino = s.create(ROOT, b"a", &file(), t(1)).unwrap().attr.ino;
+    let x = request(CommitData::AppendInline(b"x"), 2);
+    done(s.commit(ino, &x).unwrap());
+
+    // It took effect, but nobody hears of it for longer than anybody repeats.
+    proxy.block(Direction::ToClient);
+    let failed = s.commit_surely(ino, &x).unwrap_err();
+    let failed = s.commit_again(failed.undecided.unwrap()).unwrap_err();
+    assert!(matches!(failed.error, MetaError::Unavailable(_)), "{}", failed.error);
+    proxy.cut();
+    proxy.restore();
+    let c = s.commit_again(failed.undecided.unwrap()).unwrap();
+    assert_eq!(done(c).placed_at, 1);
+    assert_eq!(s.getattr(ino).unwrap().size, 2, "the append is there once");
+
+    // It did not arrive, and then cannot take effect: it was refused, and a copy that is late
+    // finds the lane sealed.
+    proxy.block(Direction::ToServer);
+    let failed = s.commit_surely(ino, &x).unwrap_err();
+    proxy.cut();
+    proxy.restore();
+    f.session.unlink(ROOT, b"a", Victim::Unknown, t(3)).unwrap();
+    for _ in 0..3 {
+        f.session.heartbeat(&Beat::default()).unwrap();
+        s.heartbeat(&Beat::default()).unwrap();
+    }
+    f.session.purge(ino).unwrap();
+    let failed = s.commit_again(failed.undecided.unwrap()).unwrap_err();
+    assert!(failed.error.is(Errno::ESTALE) && failed.undecided.is_none(), "{}", failed.error);
+    // Its lane is in use again.
+    assert!(s.create(ROOT, b"b", &file(), t(4)).unwrap().created);
+}
+
+#[test]
 fn a_copy_that_is_late_does_nothing_after_its_sender_was_told_of_an_error() {
     let f = Fixture::new();
     let proxy = Proxy::start(f.server.address());
@@ -116,7 +156,7 @@ fn a_session_that_was_given_up_can_change_nothing() {
         ("rename", s.rename(ROOT, b"b", ROOT, b"c", plain, u, t(9)).map(drop)),
         ("setattr", s.setattr(b, &SetAttr::default(), t(9)).map(drop)),
         ("commit", s.commit(b, &request(CommitData::AppendInline(b"x"), 9)).map(drop)),
-        ("compact", s.compact(b, 0, &records, &[]).map(drop)),
+        ("compact", s.compact(b, 0, &records, &[], ringfs_base::Epoch(0)).map(drop)),
         ("setxattr", s.setxattr(b, b"user.y", b"", XattrMode::Either, t(9)).map(drop)),
         ("removexattr", s.removexattr(b, b"user.x", t(9)).map(drop)),
         ("purge", s.purge(a).map(drop)),

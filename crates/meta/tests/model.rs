@@ -8,7 +8,7 @@ mod fixture;
 use fixture::*;
 use proptest::prelude::*;
 use ringfs_base::limits::CHUNK_BYTES;
-use ringfs_base::{Errno, InodeId, SliceId};
+use ringfs_base::{Epoch, Errno, InodeId, SliceId};
 use ringfs_meta::*;
 use ringfs_testkit::model::{self, Id, Kind, Model, Node, Op, RenameKind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -312,8 +312,11 @@ impl Both {
         let ino = self.inos[id];
         for (chunk, old) in self.f.volume.chunks_of(ino).unwrap() {
             let new = normalise(&old, chunk > 0);
-            let dropped = self.f.session.compact(ino, chunk, &old, &new).unwrap();
-            self.free(&dropped.expect("nobody else writes"));
+            let dropped = self.f.session.compact(ino, chunk, &old, &new, Epoch(0)).unwrap();
+            match dropped {
+                Compacted::Done(dropped) => self.free(&dropped),
+                other => panic!("nobody else writes: {other:?}"),
+            }
         }
     }
 

@@ -269,8 +269,10 @@ fn data_inline_then_extents() {
     );
     assert_eq!(s.extents(a, &[0, 7]).unwrap().chunks, [placed.clone(), vec![]]);
     let whole = [extent(0, 36, 9)];
-    assert_eq!(s.compact(a, 0, &placed[1..], &whole).unwrap(), None);
-    let dropped = s.compact(a, 0, &placed, &whole).unwrap().unwrap();
+    let changed = s.compact(a, 0, &placed[1..], &whole, Epoch(0)).unwrap();
+    assert_eq!(changed, Compacted::Changed);
+    let done = s.compact(a, 0, &placed, &whole, Epoch(0)).unwrap();
+    let Compacted::Done(dropped) = done else { panic!("{done:?}") };
     assert_eq!(dropped.iter().map(|r| r.slice.0).collect::<Vec<_>>(), [5, 6]);
     assert_eq!(s.extents(a, &[0]).unwrap().chunks, [whole.to_vec()]);
 }
@@ -305,6 +307,16 @@ fn appends_do_not_cross_chunks_and_stale_epochs_are_refused() {
     assert_eq!(s.epoch(), Epoch(2));
     let data = CommitData::AppendExtents(&cut);
     done(s.commit(a, &CommitRequest { epoch: Epoch(1), ..request(data, 4) }).unwrap());
+
+    // A compaction too.
+    let old = s.extents(a, &[0]).unwrap().chunks.remove(0);
+    let new: Vec<_> =
+        old.iter().map(|record| ExtentRecord { slice: SliceId(9), ..*record }).collect();
+    let stale = s.compact(a, 0, &old, &new, Epoch(0)).unwrap();
+    assert_eq!(stale, Compacted::StaleEpoch(Epoch(2)));
+    assert_eq!(s.extents(a, &[0]).unwrap().chunks, std::slice::from_ref(&old));
+    let done = s.compact(a, 0, &old, &new, Epoch(1)).unwrap();
+    assert!(matches!(done, Compacted::Done(_)), "{done:?}");
 }
 
 #[test]
@@ -454,7 +466,7 @@ fn each_operation_is_one_round_trip() {
         ),
         ("open", "evalsha", Box::new(|| ok(s.open(a, None)))),
         ("extents", "evalsha", Box::new(|| ok(s.extents(a, &[0, 1])))),
-        ("compact", "evalsha", Box::new(|| ok(s.compact(a, 0, &[], &[])))),
+        ("compact", "evalsha", Box::new(|| ok(s.compact(a, 0, &[], &[], Epoch(0))))),
         (
             "setxattr",
             "evalsha",
@@ -492,6 +504,27 @@ fn each_operation_is_one_round_trip() {
 }
 
 #[test]
+fn slices_are_fetched_before_they_are_needed() {
+    let f = Fixture::new();
+    let s = &f.session;
+    let mut last = SliceId(0);
+    s.refill_slices().unwrap();
+    assert_eq!(f.volume.slices_in_flight().unwrap().ranges, [], "nobody writes");
+    s.provide_slices().unwrap();
+    for _ in 0..5000 {
+        let before = f.server.commandstats().get("evalsha").copied();
+        let low = s.provide_slices().unwrap();
+        let slice = s.lease_slice().unwrap().id();
+        assert_eq!(f.server.commandstats().get("evalsha").copied(), before, "{slice:?}");
+        assert!(slice > last);
+        last = slice;
+        if low {
+            s.refill_slices().unwrap();
+        }
+    }
+}
+
+#[test]
 fn slices_under_way_are_known() {
     let f = Fixture::new();
     let s = &f.session;
@@ -499,14 +532,31 @@ fn slices_under_way_are_known() {
     let first = s.alloc_slice().unwrap();
     assert!(before.may_be_written(first));
     assert!(f.volume.slices_in_flight().unwrap().may_be_written(first));
+    let written = s.lease_slice().unwrap();
+    let given_up = s.lease_slice().unwrap();
+    let unknown = s.lease_slice().unwrap();
+    let beat = || {
+        let oldest_slice = Some(s.oldest_slice().unwrap());
+        s.heartbeat(&Beat { oldest_slice, ..Beat::default() }).unwrap();
+        f.volume.slices_in_flight().unwrap()
+    };
+    let now = beat();
+    assert!(!now.may_be_written(first), "the session lives, but has not leased this one");
+    assert!(now.may_be_written(written.id()));
+    let ids = [written.id(), given_up.id(), unknown.id()];
+    drop(given_up);
+    assert!(beat().may_be_written(ids[1]), "an older one is being written");
+    drop(written);
+    let now = beat();
+    assert_eq!(ids.map(|id| now.may_be_written(id)), [false, false, true]);
+    unknown.keep();
+    drop(unknown);
+    assert!(beat().may_be_written(ids[2]), "its commit may still take effect");
     for _ in 0..1500 {
         s.alloc_slice().unwrap();
     }
     let next = s.next_slice().unwrap();
-    s.heartbeat(&Beat { oldest_slice: Some(next), ..Beat::default() }).unwrap();
-    let now = f.volume.slices_in_flight().unwrap();
-    assert!(!now.may_be_written(first));
-    assert!(now.may_be_written(next) && now.may_be_written(s.alloc_slice().unwrap()));
+    assert!(beat().may_be_written(next) && beat().may_be_written(s.alloc_slice().unwrap()));
     s.end().unwrap();
     assert!(!f.volume.slices_in_flight().unwrap().may_be_written(next));
     assert!(f.volume.slices_in_flight().unwrap().may_be_written(SliceId(u64::MAX)));

@@ -138,7 +138,7 @@ impl Vfs {
         }
         let before = self.changes.before();
         let attr = self.session.setxattr(ino, name, value, mode, self.clock.now())?;
-        self.note_attr(&attr, before);
+        self.note_untold(&attr, before);
         Ok(())
     }
 
@@ -147,7 +147,7 @@ impl Vfs {
         check_xattr_name(name)?;
         let before = self.changes.before();
         let attr = self.session.removexattr(ino, name, self.clock.now())?;
-        self.note_attr(&attr, before);
+        self.note_untold(&attr, before);
         Ok(())
     }
 
@@ -175,8 +175,17 @@ impl Vfs {
     }
 
     /// Attributes that a reply brought along, cached if nothing changed meanwhile and the
-    /// frontend knows the inode.
+    /// frontend knows the inode. What is returned is for the frontend.
     pub(crate) fn note_attr(&self, attr: &Attr, before: Before) -> Looked {
+        self.note(attr, before, true)
+    }
+
+    /// The same where the frontend is not told, so that it may go on with other ones.
+    pub(crate) fn note_untold(&self, attr: &Attr, before: Before) {
+        self.note(attr, before, false);
+    }
+
+    fn note(&self, attr: &Attr, before: Before, told: bool) -> Looked {
         let fresh = self.changes.none_since(before, attr.ino);
         let ttl = if fresh { self.config.kernel_ttl } else { Duration::ZERO };
         let Some(node) = self.nodes.known(attr.ino) else {
@@ -186,6 +195,8 @@ impl Vfs {
         // A slower reply must not put back what a newer one has brought.
         let newer = state.attr.is_none_or(|known| known.ctime <= attr.ctime);
         if fresh && newer {
+            let same = state.attr.is_some_and(|k| (k.size, k.mtime) == (attr.size, attr.mtime));
+            state.untold = !told && (state.untold || !same);
             state.attr = Some(*attr);
         }
         let shown = if newer { *attr } else { state.attr.unwrap_or(*attr) };

@@ -3,14 +3,15 @@
 //! First only the list: records that newer ones hide go, and slices that no record names any
 //! more are removed. If what remains is still long, the chunk's bytes are read and written as
 //! one new slice. Either way the list is exchanged by compare-and-set, so a write that came
-//! meanwhile stays on top and a losing compactor changes nothing.
+//! meanwhile stays on top and a losing compactor changes nothing. Nor does one whose blocks were
+//! written where readers look no longer: it loads the ring and is asked again.
 
 use crate::node::Content;
 use crate::read::Layered;
 use crate::{Vfs, VfsError};
 use ringfs_base::limits::BLOCK_BYTES;
 use ringfs_base::{BlockId, InodeId};
-use ringfs_meta::{ExtentRecord, dropped_slices, normalise};
+use ringfs_meta::{Compacted, ExtentRecord, SliceLease, dropped_slices, normalise};
 
 impl Vfs {
     pub(crate) fn compact_chunk(&self, ino: InodeId, chunk: u32) -> Result<(), VfsError> {
@@ -19,14 +20,26 @@ impl Vfs {
         if (old.len() as u32) < self.config.compact_records {
             return Ok(());
         }
+        let epoch = self.placements.epoch();
         let mut new = normalise(&old, chunk > 0);
         // Rewriting costs the bytes once and then every reader is spared the pieces.
+        let mut lease = None;
         if new.len() as u32 > self.config.compact_records / 2 {
-            new = self.rewrite(chunk, &new)?;
+            new = self.rewrite(chunk, &new, &mut lease)?;
         }
-        match self.session.compact(ino, chunk, &old, &new)? {
-            Some(dropped) => self.collector.collect(dropped),
-            None => self.collector.collect(dropped_slices(&new, &old)),
+        let done = self.session.compact(ino, chunk, &old, &new, epoch).inspect_err(|_| {
+            // It may have been done all the same, or still be.
+            lease.iter().for_each(SliceLease::keep);
+        })?;
+        match done {
+            Compacted::Done(dropped) => self.collector.collect(dropped),
+            Compacted::Changed => self.collector.collect(dropped_slices(&new, &old)),
+            Compacted::StaleEpoch(now) => {
+                self.collector.collect(dropped_slices(&new, &old));
+                self.placements.refresh(&self.session, &self.store, now)?;
+                self.upkeep.request_compaction(ino, std::iter::once(chunk));
+                return Ok(());
+            }
         }
         if let Some(node) = self.nodes.known(ino) {
             node.lock().content = Content::default();
@@ -35,11 +48,16 @@ impl Vfs {
     }
 
     /// Copies each run of adjacent records into one new slice; holes stay holes.
-    fn rewrite(&self, chunk: u32, records: &[ExtentRecord]) -> Result<Vec<ExtentRecord>, VfsError> {
+    fn rewrite(
+        &self,
+        chunk: u32,
+        records: &[ExtentRecord],
+        lease: &mut Option<SliceLease>,
+    ) -> Result<Vec<ExtentRecord>, VfsError> {
         let mut out: Vec<ExtentRecord> = Vec::new();
         let data: u64 = records.iter().filter(|r| !r.is_hole()).map(|r| u64::from(r.len)).sum();
         let Ok(slice_len) = u32::try_from(data) else { return Ok(records.to_vec()) };
-        let slice = self.session.alloc_slice()?;
+        let slice = lease.insert(self.session.lease_slice()?).id();
         let mut buffer: Vec<u8> = Vec::with_capacity(BLOCK_BYTES as usize);
         let mut written = 0;
         for record in records {

@@ -20,6 +20,18 @@ pub enum VfsError {
     /// No memory for buffered writes came free in time: the block servers do not keep up.
     #[error("the write buffer stayed full for a minute: the block servers do not keep up")]
     BufferFull,
+    /// The mount has ended and this was not written.
+    #[error("{bytes} bytes written to {files} files are lost (inodes {inodes}): {cause}")]
+    Lost {
+        /// How many files.
+        files: usize,
+        /// Bytes written to them since they were last saved.
+        bytes: u64,
+        /// The inode numbers of some of them.
+        inodes: String,
+        /// Why the first of them could not be written.
+        cause: Box<VfsError>,
+    },
     /// The mount is being taken down.
     #[error("the file system is stopping")]
     Stopped,
@@ -36,6 +48,7 @@ impl VfsError {
                 // Retries are the store's; what comes out of it is final.
                 ErrorKind::Retry | ErrorKind::GiveUp => Errno::EIO,
             },
+            VfsError::Lost { cause, .. } => cause.errno(),
             VfsError::BufferFull | VfsError::Stopped => Errno::EIO,
         }
     }

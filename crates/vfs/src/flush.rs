@@ -7,11 +7,27 @@ use crate::read::Layered;
 use crate::{Vfs, VfsError};
 use parking_lot::{Condvar, Mutex};
 use ringfs_base::{BlockId, Errno, InodeId};
-use ringfs_meta::{AttrFlags, Commit, CommitData, CommitRequest, Committed, ExtentRecord};
-use ringfs_store::Surplus;
+use ringfs_meta::{
+    AttrFlags, Commit, CommitData, CommitFailed, CommitRequest, Committed, ExtentRecord,
+    UndecidedCommit,
+};
+use ringfs_store::{StoreError, Surplus};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How long a mount that ends with buffered writes waits for servers that do not answer.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two attempts.
+const STOP_PAUSE: Duration = Duration::from_millis(100);
+
+/// The same when all is written and only good-bye is to be said: others end a session that does
+/// not.
+pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Lost files that an error names.
+const LOST_NAMED_MAX: usize = 8;
 
 /// How often a commit may be answered "under another epoch" or "elsewhere" before it fails.
 const COMMIT_TRIES_MAX: u32 = 16;
@@ -31,25 +47,73 @@ impl Vfs {
         self.close(ino)
     }
 
-    /// Writes back everything. The first failure is returned, the others are tried all the same.
-    pub fn flush_all(&self) -> Result<(), VfsError> {
-        let mut result = Ok(());
-        for node in self.nodes.all() {
-            if node.lock().is_dirty() {
-                let flushed = self.flush_node(&node);
-                if let Err(error) = &flushed {
-                    tracing::error!(ino = %node.ino, %error, "buffered writes were lost");
+    /// Writes back everything because the mount ends. All files are tried, until no server has
+    /// answered for [`STOP_PATIENCE`]; the error tells what was lost.
+    pub(crate) fn flush_at_end(&self) -> Result<(), VfsError> {
+        let mut dirty = self.nodes.all();
+        dirty.retain(|node| node.lock().is_dirty());
+        let mut until = self.keep_trying();
+        loop {
+            dirty.retain(|node| {
+                let done = self.write_back(node);
+                if done {
+                    until = self.keep_trying();
                 }
-                result = result.and(flushed);
+                !done
+            });
+            if dirty.is_empty() || Instant::now() >= until {
+                break;
+            }
+            std::thread::sleep(STOP_PAUSE);
+        }
+        let mut lost = Lost::default();
+        for node in dirty {
+            let bytes = node.lock().dirty_bytes();
+            // The first tells why; the servers are not waited for with each file.
+            let flushed = match &lost.cause {
+                Some(cause) => {
+                    self.drop_layers(&node);
+                    Err(cause.clone())
+                }
+                None => self.flush_node(&node),
+            };
+            if let Err(error) = flushed {
+                lost.add(node.ino, bytes, error);
             }
         }
-        result.and_then(|()| Ok(self.session.barrier()?))
+        lost.into_result()?;
+        self.session.close_by(Instant::now() + LEAVE_PATIENCE);
+        Ok(self.session.barrier()?)
+    }
+
+    /// Something was done: from now on servers that do not answer are waited for anew.
+    fn keep_trying(&self) -> Instant {
+        let until = Instant::now() + STOP_PATIENCE;
+        self.session.close_by(until);
+        until
+    }
+
+    /// Files with writes that are not committed, and the bytes of these writes.
+    pub fn dirty(&self) -> (usize, u64) {
+        let bytes = self.nodes.all().into_iter().map(|node| node.lock().dirty_bytes());
+        bytes.filter(|bytes| *bytes > 0).fold((0, 0), |(files, sum), b| (files + 1, sum + b))
     }
 
     /// Commits the pending layer. When that fails the caller is told and the layer is dropped,
     /// as Linux file systems do with pages that cannot be written.
     pub(crate) fn flush_node(&self, node: &Arc<Node>) -> Result<(), VfsError> {
-        let _one_at_a_time = node.begin_flush();
+        let one_at_a_time = node.begin_flush();
+        let result = self.flush_layers(node);
+        drop(one_at_a_time);
+        self.nodes.drop_if_forgotten(node);
+        result
+    }
+
+    fn flush_layers(&self, node: &Arc<Node>) -> Result<(), VfsError> {
+        if let Err(error) = self.settle(node) {
+            self.drop_layers(node);
+            return Err(error);
+        }
         let Some(layer) = begin(node) else {
             // What failed in the background and could not be kept is told now.
             return node.lock().failure.take().map_or(Ok(()), Err);
@@ -62,11 +126,16 @@ impl Vfs {
         match &result {
             Ok(committed) => self.note_commit(&mut state, &layer, committed),
             // It may have been committed all the same, or not.
-            Err(_) => state.forget_committed(),
+            Err(failed) => {
+                state.forget_committed();
+                if let Some(undecided) = &failed.undecided {
+                    undecided.keep_slices(&layer);
+                }
+            }
         }
         drop(state);
         self.budget.give_back(tail_bytes);
-        let committed = result?;
+        let committed = result.map_err(|failed| failed.error)?;
         if committed.commit.records >= self.config.compact_records {
             self.upkeep.request_compaction(node.ino, layer.chunks.keys().copied());
         }
@@ -74,11 +143,25 @@ impl Vfs {
     }
 
     /// As [`Self::flush_node`] for the write-back thread, which has nobody to tell: the layer is
-    /// kept for the next try, and the next write learns of a full volume. False when it failed.
+    /// kept for the next try, and the next write learns of a full volume. A commit that may have
+    /// taken effect is kept as it is, to be repeated as the same one. False when it failed.
     fn write_back(&self, node: &Arc<Node>) -> bool {
-        let _one_at_a_time = node.begin_flush();
+        let one_at_a_time = node.begin_flush();
+        let done = self.write_back_layers(node);
+        drop(one_at_a_time);
+        self.nodes.drop_if_forgotten(node);
+        done
+    }
+
+    fn write_back_layers(&self, node: &Arc<Node>) -> bool {
+        if let Err(error) = self.settle(node) {
+            tracing::warn!(ino = %node.ino, %error, "it is still unknown whether write-back did it");
+            node.lock().queued = true;
+            self.write_back.push_front(node.clone());
+            return false;
+        }
         let Some(layer) = begin(node) else { return true };
-        match self.commit_layer(node, &layer) {
+        let failed = match self.commit_layer(node, &layer) {
             Ok(committed) => {
                 let mut state = node.lock();
                 state.in_flight = None;
@@ -86,40 +169,110 @@ impl Vfs {
                 self.note_commit(&mut state, &layer, &committed);
                 drop(state);
                 self.budget.give_back(layer.tail_bytes());
-                true
+                return true;
             }
-            Err(error @ VfsError::Posix(Errno::ESTALE)) => {
-                // The file is gone for good: trying again would hold the memory for ever.
-                tracing::warn!(ino = %node.ino, "what was written to a file that is gone is dropped");
-                let mut state = node.lock();
+            Err(failed) => failed,
+        };
+        let NotCommitted { error, undecided } = failed;
+        let mut state = node.lock();
+        if undecided.is_some() {
+            tracing::warn!(ino = %node.ino, %error, "write-back may have failed; it is repeated");
+            state.undecided = undecided;
+            state.forget_committed();
+            state.queued = true;
+            drop(state);
+            // Before any other, so that there is never more than one of these.
+            self.write_back.push_front(node.clone());
+            return false;
+        }
+        state.in_flight = None;
+        if matches!(error, VfsError::Posix(Errno::ESTALE)) {
+            // The file is gone for good: trying again would hold the memory for ever.
+            tracing::warn!(ino = %node.ino, "what was written to a file that is gone is dropped");
+            state.failure = Some(error);
+            state.forget_committed();
+            drop(state);
+            self.budget.give_back(layer.tail_bytes());
+            return true;
+        }
+        tracing::warn!(ino = %node.ino, %error, "write-back failed; it is tried again");
+        // Nobody else holds the layer: readers copy from it under the lock.
+        if let Some(layer) = Arc::into_inner(layer) {
+            state.pending.put_below(layer);
+        }
+        if matches!(error, VfsError::Meta(_)) {
+            state.forget_committed();
+        }
+        if error.errno() == Errno::ENOSPC {
+            state.failure = Some(error);
+        }
+        state.queued = true;
+        drop(state);
+        self.write_back.push(node.clone());
+        false
+    }
+
+    /// Finds out what became of a commit whose outcome is unknown, by repeating exactly that one.
+    /// Ok: it is known, or there was none. A layer that was not committed is pending again.
+    fn settle(&self, node: &Arc<Node>) -> Result<(), VfsError> {
+        let (undecided, layer) = {
+            let mut state = node.lock();
+            let Some(undecided) = state.undecided.take() else { return Ok(()) };
+            let Some(layer) = state.in_flight.clone() else { return Ok(()) };
+            (undecided, layer)
+        };
+        let Undecided { commit, how } = undecided;
+        let outcome = self.session.commit_again(commit);
+        let mut state = node.lock();
+        match outcome {
+            Ok(Commit::Done(commit)) => {
+                let placed = match how {
+                    How::Inline => Placed::Inline,
+                    How::Records => Placed::Records(layer.final_records()),
+                    How::Moved(_) => Placed::Anew,
+                };
+                if let How::Moved(_) = how {
+                    self.collector.collect(records_of(&layer));
+                }
                 state.in_flight = None;
-                state.failure = Some(error);
-                state.forget_committed();
+                state.failure = None;
+                self.note_commit(&mut state, &layer, &LayerCommit { commit, placed });
                 drop(state);
                 self.budget.give_back(layer.tail_bytes());
-                true
+                Ok(())
             }
-            Err(error) => {
-                tracing::warn!(ino = %node.ino, %error, "write-back failed; it is tried again");
-                let mut state = node.lock();
+            Err(CommitFailed { error, undecided: Some(commit) }) => {
+                state.undecided = Some(Undecided { commit, how });
+                Err(error.into())
+            }
+            // It did not take effect and never will: it may be tried in another way.
+            Ok(_) | Err(CommitFailed { undecided: None, .. }) => {
+                if let How::Moved(moved) = how {
+                    self.collector.collect(records_of(&moved));
+                }
                 state.in_flight = None;
-                // Nobody else holds the layer: readers copy from it under the lock.
                 if let Some(layer) = Arc::into_inner(layer) {
                     state.pending.put_below(layer);
                 }
-                // It may have been committed all the same.
-                if matches!(error, VfsError::Meta(_)) {
-                    state.forget_committed();
-                }
-                if error.errno() == Errno::ENOSPC {
-                    state.failure = Some(error);
-                }
-                state.queued = true;
-                drop(state);
-                self.write_back.push(node.clone());
-                false
+                Ok(())
             }
         }
+    }
+
+    /// Gives up what is buffered; somebody has been told.
+    fn drop_layers(&self, node: &Node) {
+        let mut state = node.lock();
+        let undecided = state.undecided.take();
+        let layer = state.in_flight.take();
+        if let (Some(undecided), Some(layer)) = (&undecided, &layer) {
+            undecided.keep_slices(layer);
+        }
+        let pending = std::mem::take(&mut state.pending);
+        state.failure = None;
+        state.forget_committed();
+        drop(state);
+        let tails = pending.tail_bytes() + layer.map_or(0, |layer| layer.tail_bytes());
+        self.budget.give_back(tails);
     }
 
     fn note_commit(&self, state: &mut crate::node::NodeState, layer: &Pending, done: &LayerCommit) {
@@ -165,12 +318,15 @@ impl Vfs {
         }
     }
 
-    fn commit_layer(&self, node: &Arc<Node>, layer: &Pending) -> Result<LayerCommit, VfsError> {
+    fn commit_layer(&self, node: &Arc<Node>, layer: &Pending) -> Result<LayerCommit, NotCommitted> {
         let may_be_inline = node.lock().attr.is_none_or(|attr| !attr.flags.has(AttrFlags::EXTENTS));
         if may_be_inline && let Some(done) = self.commit_inline(node, layer)? {
             return Ok(done);
         }
         self.send_blocks(layer)?;
+        if self.is_stopping() {
+            self.keep_trying();
+        }
         let mut epoch = layer.epoch.unwrap_or_else(|| self.placements.epoch());
         for _ in 0..COMMIT_TRIES_MAX {
             let records = layer.final_records();
@@ -185,7 +341,8 @@ impl Vfs {
             };
             let request =
                 CommitRequest { data, epoch, mtime: layer.mtime, kill_suid: layer.kill_suid };
-            match self.session.commit(node.ino, &request)? {
+            let done = self.session.commit_surely(node.ino, &request);
+            match done.map_err(|failed| NotCommitted::of(failed, How::Records))? {
                 Commit::Done(commit) => {
                     return Ok(LayerCommit { commit, placed: Placed::Records(records) });
                 }
@@ -207,7 +364,7 @@ impl Vfs {
         &self,
         node: &Arc<Node>,
         layer: &Pending,
-    ) -> Result<Option<LayerCommit>, VfsError> {
+    ) -> Result<Option<LayerCommit>, NotCommitted> {
         let Some(runs) = layer.as_inline(self.session.volume().config().inline_max) else {
             return Ok(None);
         };
@@ -226,7 +383,8 @@ impl Vfs {
             mtime: layer.mtime,
             kill_suid: layer.kill_suid,
         };
-        match self.session.commit(node.ino, &request)? {
+        let done = self.session.commit_surely(node.ino, &request);
+        match done.map_err(|failed| NotCommitted::of(failed, How::Inline))? {
             Commit::Done(commit) => Ok(Some(LayerCommit { commit, placed: Placed::Inline })),
             Commit::NeedSlice(_) => Ok(None),
             Commit::Straddles(_) | Commit::StaleEpoch(_) => Err(Errno::EIO.into()),
@@ -256,7 +414,7 @@ impl Vfs {
         node: &Arc<Node>,
         layer: &Pending,
         size: u64,
-    ) -> Result<LayerCommit, VfsError> {
+    ) -> Result<LayerCommit, NotCommitted> {
         let Some(from) = layer.append_from else { return Err(Errno::EIO.into()) };
         let mut bytes = Vec::with_capacity(layer.end.saturating_sub(from) as usize);
         // Only what was written: others' appends may lie between where this layer expected them.
@@ -279,13 +437,28 @@ impl Vfs {
             size,
             &bytes,
             layer.mtime,
-            &mut || Ok(self.session.alloc_slice()?),
+            &mut || Ok(self.session.lease_slice()?),
             &mut |block, bytes| self.uploader.send_now(&self.store, block, bytes),
             &mut 0,
         )?;
-        let mut done = self.commit_layer(node, &moved)?;
+        let mut done = match self.commit_layer(node, &moved) {
+            Ok(done) => done,
+            Err(NotCommitted { error, undecided: Some(Undecided { commit, how }) }) => {
+                // If it was moved once more, those slices are the ones in question.
+                let moved = match how {
+                    How::Moved(further) => further,
+                    How::Inline | How::Records => Box::new(moved),
+                };
+                let undecided = Some(Undecided { commit, how: How::Moved(moved) });
+                return Err(NotCommitted { error, undecided });
+            }
+            Err(failed) => {
+                self.collector.collect(records_of(&moved));
+                return Err(failed);
+            }
+        };
         // Not before: if the commit had failed these would be tried again.
-        self.collector.collect(layer.final_records().into_iter().flat_map(|(_, r)| r).collect());
+        self.collector.collect(records_of(layer));
         done.placed = Placed::Anew;
         Ok(done)
     }
@@ -326,6 +499,97 @@ fn blocks_of_layer(layer: &Pending) -> impl Iterator<Item = BlockId> + '_ {
     })
 }
 
+/// What a mount that ended could not write.
+#[derive(Default)]
+struct Lost {
+    files: usize,
+    bytes: u64,
+    inodes: Vec<InodeId>,
+    cause: Option<VfsError>,
+}
+
+impl Lost {
+    fn add(&mut self, ino: InodeId, bytes: u64, error: VfsError) {
+        tracing::error!(%ino, bytes, %error, "buffered writes were lost");
+        self.files += 1;
+        self.bytes += bytes;
+        if self.inodes.len() < LOST_NAMED_MAX {
+            self.inodes.push(ino);
+        }
+        self.cause.get_or_insert(error);
+    }
+
+    fn into_result(self) -> Result<(), VfsError> {
+        let Some(cause) = self.cause else { return Ok(()) };
+        let mut inodes: Vec<String> = self.inodes.iter().map(InodeId::to_string).collect();
+        if self.files > inodes.len() {
+            inodes.push("...".to_owned());
+        }
+        let (files, bytes, inodes) = (self.files, self.bytes, inodes.join(", "));
+        Err(VfsError::Lost { files, bytes, inodes, cause: Box::new(cause) })
+    }
+}
+
+fn records_of(layer: &Pending) -> Vec<ExtentRecord> {
+    layer.final_records().into_iter().flat_map(|(_, records)| records).collect()
+}
+
+/// A commit of a layer whose outcome is unknown.
+pub(crate) struct Undecided {
+    commit: UndecidedCommit,
+    how: How,
+}
+
+impl Undecided {
+    /// The outcome will never be known.
+    fn keep_slices(&self, layer: &Pending) {
+        match &self.how {
+            How::Inline => {}
+            How::Records => layer.keep_slices(),
+            How::Moved(moved) => moved.keep_slices(),
+        }
+    }
+}
+
+/// As what a layer was sent.
+enum How {
+    Inline,
+    Records,
+    /// Cut anew, into the slices of this layer.
+    Moved(Box<Pending>),
+}
+
+/// Why a layer is not known to be committed.
+struct NotCommitted {
+    error: VfsError,
+    undecided: Option<Undecided>,
+}
+
+impl From<VfsError> for NotCommitted {
+    fn from(error: VfsError) -> NotCommitted {
+        NotCommitted { error, undecided: None }
+    }
+}
+
+impl From<Errno> for NotCommitted {
+    fn from(errno: Errno) -> NotCommitted {
+        VfsError::from(errno).into()
+    }
+}
+
+impl From<StoreError> for NotCommitted {
+    fn from(error: StoreError) -> NotCommitted {
+        VfsError::from(error).into()
+    }
+}
+
+impl NotCommitted {
+    fn of(failed: CommitFailed, how: How) -> NotCommitted {
+        let undecided = failed.undecided.map(|commit| Undecided { commit, how });
+        NotCommitted { error: failed.error.into(), undecided }
+    }
+}
+
 /// A committed layer.
 struct LayerCommit {
     commit: Committed,
@@ -354,6 +618,10 @@ impl WriteBackQueue {
 
     pub(crate) fn push(&self, node: Arc<Node>) {
         self.nodes.lock().push_back((Instant::now(), node));
+    }
+
+    fn push_front(&self, node: Arc<Node>) {
+        self.nodes.lock().push_front((Instant::now(), node));
     }
 
     pub(crate) fn wake(&self) {

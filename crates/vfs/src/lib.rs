@@ -58,6 +58,7 @@ use ringfs_store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use upload::Uploader;
 
 /// Inodes whose removal and opening exclude each other share one of so many locks.
@@ -136,12 +137,15 @@ impl Vfs {
     }
 
     /// Writes back everything that is buffered, ends the workers and leaves the session. The
-    /// error tells what could not be written; the session is left all the same.
+    /// error tells what could not be written; the session is left all the same. Servers that do
+    /// not answer are waited for 10 s if writes are buffered, and 1 s otherwise, besides the
+    /// time-out of a request under way.
     pub fn stop(&self) -> Result<(), VfsError> {
         if self.stopping.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        let flushed = self.flush_all();
+        let flushed = self.flush_at_end();
+        self.session.close_by(Instant::now() + flush::LEAVE_PATIENCE);
         self.write_back.wake();
         self.upkeep.wake();
         *self.stopped.0.lock() = None;
@@ -152,10 +156,10 @@ impl Vfs {
             }
         }
         self.collector.stop();
-        // What was lost matters more than a session that others will end.
-        let ended = self.session.end();
-        flushed?;
-        Ok(ended?)
+        if let Err(error) = self.session.end() {
+            tracing::warn!(%error, "could not leave the volume; other mounts end the session later");
+        }
+        flushed
     }
 
     /// The session behind this mount.
@@ -176,6 +180,11 @@ impl Vfs {
     /// Bytes written and not yet safe on block servers, and bytes of blocks cached.
     pub fn memory_bytes(&self) -> (usize, u64) {
         (self.budget.used_bytes(), self.blocks.used_bytes())
+    }
+
+    /// Inodes of which something is kept in memory.
+    pub fn inodes_known(&self) -> usize {
+        self.nodes.len()
     }
 
     fn is_stopping(&self) -> bool {

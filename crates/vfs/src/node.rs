@@ -1,5 +1,6 @@
 //! The inodes that the kernel (or another frontend) knows of, and what is cached of each.
 
+use crate::flush::Undecided;
 use crate::pending::Pending;
 use crate::streams::Streams;
 use crate::{VfsError, block_cache::BlockSpan};
@@ -66,11 +67,15 @@ impl Content {
 pub(crate) struct NodeState {
     /// As committed. `None` when unknown or changed by another mount.
     pub(crate) attr: Option<Attr>,
+    /// `attr` has a size that others gave it and that the frontend was not told.
+    pub(crate) untold: bool,
     pub(crate) content: Content,
     /// The version whose pages the kernel may have cached.
     pub(crate) kernel_version: Option<Timestamp>,
     /// The layer that is being flushed.
     pub(crate) in_flight: Option<Arc<Pending>>,
+    /// Set while it is not known whether `in_flight` was committed.
+    pub(crate) undecided: Option<Undecided>,
     /// Writes since.
     pub(crate) pending: Pending,
     /// Write-back failed and nobody has been told yet.
@@ -107,6 +112,12 @@ impl NodeState {
 
     pub(crate) fn is_dirty(&self) -> bool {
         !self.pending.is_empty() || self.in_flight.is_some()
+    }
+
+    /// Bytes written and not committed.
+    pub(crate) fn dirty_bytes(&self) -> u64 {
+        let layers = self.in_flight.as_deref().into_iter().chain([&self.pending]);
+        layers.map(Pending::written_bytes).sum()
     }
 
     /// Whether a commit to come takes away set-user-id and set-group-id bits.
@@ -181,7 +192,7 @@ impl Node {
         }
     }
 
-    /// Mostly held for a moment only, but a writer may wait for a server or an upload under it.
+    /// Mostly held for a moment only, but a writer may wait for an upload under it.
     pub(crate) fn lock(&self) -> MutexGuard<'_, NodeState> {
         self.state.try_lock_for(LOCK_WAIT_QUIET).unwrap_or_else(|| {
             ringfs_link::about_to_wait();
@@ -263,6 +274,27 @@ impl NodeTable {
                 shard.remove(&ino);
             }
         }
+    }
+
+    /// A node that the frontend forgot while it was dirty goes when it is clean. Not with its lock
+    /// held.
+    pub(crate) fn drop_if_forgotten(&self, node: &Node) {
+        let forgotten =
+            || node.lookups.load(Ordering::Relaxed) == 0 && node.opens.load(Ordering::Relaxed) == 0;
+        if !forgotten() {
+            return;
+        }
+        // Whoever remembers it anew holds this.
+        let mut shard = self.shard(node.ino);
+        let same = shard.get(&node.ino).is_some_and(|known| std::ptr::eq(known.as_ref(), node));
+        if same && forgotten() && !node.lock().is_dirty() {
+            shard.remove(&node.ino);
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     /// Every node known now.

@@ -26,7 +26,7 @@ impl Vfs {
                 let cached = state.content.version == Some(attr.ctime);
                 cached.then_some(Known { ctime: attr.ctime, size: attr.size })
             });
-            (state.attr.map(|attr| attr.ctime), known)
+            (state.attr.filter(|_| !state.untold).map(|attr| attr.ctime), known)
         };
         let before = self.changes.before();
         match self.session.open(ino, known) {
@@ -40,6 +40,8 @@ impl Vfs {
                     state.content.take(&opened.attr, opened.data);
                 }
                 let keep_cache = newest && state.kernel_version == Some(opened.attr.ctime);
+                // It is made to ask.
+                state.untold = false;
                 if newest {
                     state.kernel_version = Some(opened.attr.ctime);
                 }

@@ -9,7 +9,7 @@
 use crate::upload::Upload;
 use ringfs_base::limits::{BLOCK_BYTES, CHUNK_BYTES};
 use ringfs_base::{BlockId, Epoch, SliceId, Timestamp};
-use ringfs_meta::ExtentRecord;
+use ringfs_meta::{ExtentRecord, SliceLease};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -33,6 +33,7 @@ pub(crate) fn by_chunk(offset: u64, len: usize) -> impl Iterator<Item = (u32, u3
 /// The bytes of one slice while it is being filled.
 pub(crate) struct SliceBuffer {
     pub(crate) id: SliceId,
+    lease: SliceLease,
     /// Blocks that are full and on their way, or have arrived.
     pub(crate) sealed: Vec<Arc<Upload>>,
     /// What follows them, less than a block.
@@ -43,8 +44,8 @@ pub(crate) struct SliceBuffer {
 }
 
 impl SliceBuffer {
-    fn new(id: SliceId) -> SliceBuffer {
-        SliceBuffer { id, sealed: Vec::new(), tail: Vec::new(), sent: false }
+    fn new(lease: SliceLease) -> SliceBuffer {
+        SliceBuffer { id: lease.id(), lease, sealed: Vec::new(), tail: Vec::new(), sent: false }
     }
 
     fn tail_start(&self) -> u32 {
@@ -107,7 +108,7 @@ impl Pending {
         offset: u64,
         data: &[u8],
         now: Timestamp,
-        new_slice: &mut dyn FnMut() -> Result<SliceId, crate::VfsError>,
+        new_slice: &mut dyn FnMut() -> Result<SliceLease, crate::VfsError>,
         seal: &mut dyn FnMut(BlockId, Vec<u8>) -> Arc<Upload>,
         grown: &mut usize,
     ) -> Result<(), crate::VfsError> {
@@ -178,6 +179,17 @@ impl Pending {
         self.epoch = older.epoch.or(self.epoch);
     }
 
+    /// The outcome of the layer's commit will never be known: nobody may collect its slices while
+    /// the session lives.
+    pub(crate) fn keep_slices(&self) {
+        self.slices().for_each(|slice| slice.lease.keep());
+    }
+
+    /// Bytes of the file that are to be written.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.chunks.values().flat_map(|c| &c.records).map(|record| u64::from(record.len)).sum()
+    }
+
     /// Bytes of memory that the tails hold. Sealed blocks account for themselves.
     pub(crate) fn tail_bytes(&self) -> usize {
         self.slices().map(|s| s.tail.len()).sum()
@@ -233,7 +245,7 @@ impl ChunkWrites {
         &mut self,
         mut pos: u32,
         mut data: &[u8],
-        new_slice: &mut dyn FnMut() -> Result<SliceId, crate::VfsError>,
+        new_slice: &mut dyn FnMut() -> Result<SliceLease, crate::VfsError>,
         seal: &mut dyn FnMut(BlockId, Vec<u8>) -> Arc<Upload>,
         added: &mut usize,
     ) -> Result<(), crate::VfsError> {
@@ -283,7 +295,12 @@ mod tests {
 
     fn write(layer: &mut Pending, offset: u64, data: &[u8], slices: &mut Vec<u64>) -> usize {
         let mut grown = 0;
-        let mut next = || slices.pop().map(SliceId).ok_or_else(|| Errno::EIO.into());
+        let mut next = || {
+            slices
+                .pop()
+                .map(|id| SliceLease::unregistered(SliceId(id)))
+                .ok_or_else(|| Errno::EIO.into())
+        };
         let seal = &mut |_: BlockId, _: Vec<u8>| unreachable!("nothing is that long");
         let result = layer.write(offset, data, Timestamp(9), &mut next, seal, &mut grown);
         assert_eq!(result.is_err(), grown < data.len());

@@ -58,7 +58,7 @@ impl Vfs {
             .iter()
             .flatten()
         {
-            self.note_attr(attr, before);
+            self.note_untold(attr, before);
         }
         if let Some(removed) = &done.replaced {
             self.after_removal(removed, victim, before);
@@ -83,7 +83,7 @@ impl Vfs {
     fn after_removal(&self, removed: &Removed, victim: Victim, before: crate::coherence::Before) {
         match &removed.fate {
             Fate::Linked => {
-                self.note_attr(&removed.attr, before);
+                self.note_untold(&removed.attr, before);
             }
             Fate::Orphaned => {
                 self.note_attr(&removed.attr, before);

@@ -190,7 +190,9 @@ impl Vfs {
         let holds: Vec<InodeId> =
             last.orphans.iter().copied().filter(|ino| self.hold_if_open(*ino)).collect();
         let epoch = self.placements.epoch();
-        let beat = Beat { holds: &holds, oldest_slice: None, epoch };
+        self.session.refill_slices()?;
+        let oldest_slice = Some(self.session.oldest_slice()?);
+        let beat = Beat { holds: &holds, oldest_slice, epoch };
         let pulse = self.session.heartbeat(&beat)?;
         // Only now does the server hold them; who closed before that released nothing.
         holds.iter().for_each(|ino| self.hold(*ino));

@@ -59,6 +59,10 @@ impl Vfs {
             if append {
                 self.ensure_attr(node)?;
             }
+            // Not under the lock, which others wait for.
+            if self.session.provide_slices()? {
+                self.upkeep.wake();
+            }
             let mut state = node.lock();
             if let Some(failure) = &state.failure {
                 return Err(failure.clone());
@@ -67,8 +71,12 @@ impl Vfs {
             // where the next begins is known only when the layer before has been committed.
             let other_kind =
                 !state.pending.is_empty() && state.pending.append_from.is_some() != append;
-            let unplaced =
-                state.in_flight.as_ref().is_some_and(|layer| append || layer.append_from.is_some());
+            // An appended layer whose commit is repeated until it is decided holds up no appends.
+            let unplaced = state.in_flight.as_ref().is_some_and(|layer| {
+                let repeated = append && state.undecided.is_some();
+                (append || layer.append_from.is_some())
+                    && !(repeated && layer.append_from.is_some())
+            });
             if other_kind || unplaced {
                 drop(state);
                 self.flush_node(node)?;
@@ -86,7 +94,7 @@ impl Vfs {
                 at,
                 data,
                 self.clock.now(),
-                &mut || Ok(self.session.alloc_slice()?),
+                &mut || Ok(self.session.lease_slice()?),
                 &mut |block, bytes| self.uploader.send(block, bytes),
                 grown,
             );
@@ -108,7 +116,7 @@ impl Vfs {
         if node.lock().attr.is_none() {
             let before = self.changes.before();
             let attr = self.session.getattr(node.ino)?;
-            self.note_attr(&attr, before);
+            self.note_untold(&attr, before);
         }
         Ok(())
     }

@@ -2,120 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails ends the test")]
 
-use parking_lot::Mutex;
-use ringfs_base::limits::{BLOCK_BYTES, CHUNK_BYTES, INLINE_BYTES_MAX};
-use ringfs_base::{Epoch, InodeId, NodeName, SystemClock, Timestamp, VolumeName, VolumeUuid};
-use ringfs_link::Timeouts;
-use ringfs_meta::{
-    Codec, Durability, FileKind, NewInode, Session, SessionInfo, SetAttr, Volume, VolumeConfig,
-};
-use ringfs_store::{Node, Rendezvous, Store, StoreConfig};
-use ringfs_testkit::RedisServer;
-use ringfs_vfs::{
-    KernelCache, KernelChange, Placements, Times, Vfs, VfsConfig, VfsError, WriteMode,
-};
+mod ring;
+
+use ring::{Ring, create, quick, read};
+use ringfs_base::InodeId;
+use ringfs_base::limits::{BLOCK_BYTES, CHUNK_BYTES};
+use ringfs_meta::{SetAttr, XattrMode};
+use ringfs_vfs::{KernelChange, Times, Vfs, VfsConfig, WriteMode};
 use std::sync::Arc;
 use std::time::Duration;
-
-struct Fixed;
-
-impl Placements for Fixed {
-    fn epoch(&self) -> Epoch {
-        Epoch(0)
-    }
-    fn refresh(&self, _: &Session, _: &Store, now: Epoch) -> Result<Epoch, VfsError> {
-        Ok(now)
-    }
-}
-
-#[derive(Default)]
-struct Told(Mutex<Vec<KernelChange>>);
-
-impl KernelCache for Told {
-    fn forget(&self, change: &KernelChange) {
-        self.0.lock().push(change.clone());
-    }
-    fn doubt_attributes(&self, _: InodeId) {}
-}
-
-struct Ring {
-    meta: RedisServer,
-    nodes: Vec<RedisServer>,
-    volume: Volume,
-}
-
-impl Ring {
-    fn start(nodes: usize) -> Ring {
-        let meta = RedisServer::start_default();
-        let nodes = (0..nodes).map(|_| RedisServer::start_default()).collect();
-        let config = VolumeConfig {
-            name: VolumeName::new("t").unwrap(),
-            uuid: VolumeUuid([7; 16]),
-            created: 0,
-            replicas: 2,
-            block_bytes: BLOCK_BYTES,
-            codec: Codec::Lz4,
-            segment_bytes: 32 << 10,
-            inline_max: INLINE_BYTES_MAX,
-            durability: Durability::Memory,
-            inodes_max: 0,
-            bytes_max: 0,
-            nodes: Vec::new(),
-        };
-        let timeouts = Timeouts::default();
-        let volume =
-            Volume::format(&meta.endpoint(), timeouts, &config, 0, 0, Timestamp(1)).unwrap();
-        Ring { meta, nodes, volume }
-    }
-
-    fn mount(&self, config: VfsConfig) -> (Arc<Vfs>, Arc<Told>) {
-        let session = self.volume.start_session(&SessionInfo::default()).unwrap();
-        let nodes: Vec<Node> = self
-            .nodes
-            .iter()
-            .enumerate()
-            .map(|(i, server)| Node {
-                name: NodeName::new(&format!("n{i}")).unwrap(),
-                endpoint: server.endpoint(),
-            })
-            .collect();
-        let copies = 2.min(nodes.len());
-        let placement = Arc::new(Rendezvous { nodes: nodes.len(), copies, epoch: Epoch(0) });
-        let record = self.volume.config();
-        let store = Store::new(&record.name, record.uuid, nodes, placement, StoreConfig::default());
-        let told = Arc::new(Told::default());
-        let vfs = Vfs::start(
-            session,
-            Arc::new(store),
-            Box::new(Fixed),
-            Arc::new(SystemClock),
-            config,
-            told.clone(),
-        )
-        .unwrap();
-        (vfs, told)
-    }
-}
-
-fn quick() -> VfsConfig {
-    VfsConfig {
-        write_buffer_bytes: 8 << 20,
-        block_cache_bytes: 8 << 20,
-        write_back_age: Duration::from_millis(20),
-        heartbeat: Duration::from_millis(50),
-        compact_records: 12,
-        ..VfsConfig::default()
-    }
-}
-
-fn create(vfs: &Vfs, name: &str) -> InodeId {
-    let new = NewInode { kind: FileKind::File, perm: 0o644, uid: 0, gid: 0, rdev: 0, target: b"" };
-    vfs.create(InodeId::ROOT, name.as_bytes(), &new, true).unwrap().0.attr.ino
-}
-
-fn read(vfs: &Vfs, ino: InodeId, offset: u64, len: u32) -> Vec<u8> {
-    vfs.read(ino, offset, len).unwrap().concat()
-}
 
 /// A small generator of our own: a failing seed is repeated by its number.
 struct Dice(u64);
@@ -277,6 +172,35 @@ fn a_change_on_one_mount_reaches_the_kernel_of_the_other() {
     let keys = ring.nodes[0].info("keyspace");
     assert!(keys.is_empty(), "an unlinked inline file leaves nothing: {keys:?}");
     assert_eq!(ring.meta.commandstats().get("flushall"), None);
+}
+
+#[test]
+fn a_foreign_size_that_came_with_another_reply_makes_the_kernel_ask_at_open() {
+    let ring = Ring::start(1);
+    let slow = || VfsConfig { heartbeat: Duration::from_secs(3600), ..VfsConfig::default() };
+    let ((a, told), (b, _)) = (ring.mount(slow()), ring.mount(slow()));
+    let ino = create(&a, "f");
+    a.release(ino);
+    b.lookup(InodeId::ROOT, b"f").map_err(|e| e.0).unwrap();
+    a.setxattr(ino, b"user.x", b"1", XattrMode::Either).unwrap();
+    a.open(ino).unwrap();
+    a.release(ino);
+    let before = told.1.lock().len();
+    a.setxattr(ino, b"user.x", b"2", XattrMode::Either).unwrap();
+    a.open(ino).unwrap();
+    a.release(ino);
+    assert_eq!(told.1.lock().len(), before, "the kernel's size is right");
+    // Scripts that believe that there is one mount do not push: as if the push were on its way.
+    ring.meta.command(&["HSET", "rfs:{t/0}:c", "n", "1"]);
+    b.write(ino, 0, b"hello", WriteMode::default()).unwrap();
+    b.close(ino).unwrap();
+    a.setxattr(ino, b"user.x", b"3", XattrMode::Either).unwrap();
+    a.open(ino).unwrap();
+    a.release(ino);
+    assert_eq!(told.1.lock()[before..], [ino]);
+    ring.meta.command(&["HSET", "rfs:{t/0}:c", "n", "2"]);
+    a.stop().unwrap();
+    b.stop().unwrap();
 }
 
 #[test]

@@ -22,6 +22,7 @@ use ringfs_vfs::{Vfs, VfsConfig};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 /// Mount a volume on a directory
@@ -141,15 +142,35 @@ fn serve(
     // Whoever holds it already saves everything and ends the process.
     let _ending = ending.lock();
     // Whatever ended the serving, what was written is saved.
-    let saved = save(&vfs);
+    let saved = save(&vfs, &mountpoint);
     served
         .map_err(|e| Failure::plain(format!("the mount on {} broke: {e}", mountpoint.display())))?;
     saved
 }
 
-fn save(vfs: &Vfs) -> Result<(), Failure> {
-    vfs.stop()
-        .map_err(|e| Failure::plain(format!("not everything that was written could be saved: {e}")))
+/// After this long it is told what is being waited for.
+const SAVE_QUIET: Duration = Duration::from_secs(1);
+
+/// Saves everything and leaves the volume. What fails is left for `ringfs umount` to tell.
+fn save(vfs: &Vfs, mountpoint: &Path) -> Result<(), Failure> {
+    let (files, bytes) = vfs.dirty();
+    let (saved, is_saved) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        // Ends with the sender.
+        scope.spawn(move || {
+            if is_saved.recv_timeout(SAVE_QUIET) == Err(RecvTimeoutError::Timeout) {
+                warn(format_args!(
+                    "still waiting for the servers; {bytes} bytes of {files} files were not saved \
+                     when the mount ended, and are given up when no server answers for 10 s"
+                ));
+            }
+        });
+        let result = vfs.stop().map_err(|e| {
+            Failure::plain(format!("not everything that was written could be saved: {e}"))
+        });
+        drop(saved);
+        result.inspect_err(|failure| record::leave_failure(mountpoint, &failure.message))
+    })
 }
 
 fn config(arguments: &MountArguments) -> VfsConfig {
@@ -257,7 +278,7 @@ fn end_on_signals(mount: &FuseMount, vfs: Arc<Vfs>, ending: Arc<Mutex<()>>) -> R
             if let Err(e) = unmounter.unmount_lazy() {
                 warn(format_args!("cannot unmount {}: {e}", place.display()));
             }
-            let code = match save(&vfs) {
+            let code = match save(&vfs, &place) {
                 Ok(()) => 0,
                 Err(failure) => {
                     eprintln!("ringfs: {failure}");

@@ -27,8 +27,32 @@ pub fn write(mountpoint: &Path) -> Result<Record, Failure> {
         .ok_or_else(|| Failure::plain("cannot read /proc/self/stat"))?;
     let text = serde_json::to_vec(&me)
         .map_err(|e| Failure::plain(format!("cannot write {}: {e}", path.display())))?;
+    // Of an earlier mount.
+    fs::remove_file(failure_of(mountpoint)).ok();
     fs::write(&path, text).map_err(|e| failed(&e))?;
     Ok(Record(path))
+}
+
+/// Leaves word of what the mount could not save.
+pub fn leave_failure(mountpoint: &Path, message: &str) {
+    if let Err(error) = fs::write(failure_of(mountpoint), message) {
+        tracing::debug!(%error, "`ringfs umount` will not hear of the failure");
+    }
+}
+
+/// What the mount that has ended could not save. Told once.
+pub fn take_failure(mountpoint: &Path) -> Option<String> {
+    let path = failure_of(mountpoint);
+    let message = fs::read_to_string(&path).ok()?;
+    fs::remove_file(&path).ok();
+    Some(message)
+}
+
+fn failure_of(mountpoint: &Path) -> PathBuf {
+    let mut name = path_of(mountpoint).into_os_string();
+    // No character of a record's name.
+    name.push("+failed");
+    name.into()
 }
 
 /// The process that serves a mount point, if it is known and running.

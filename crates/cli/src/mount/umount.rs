@@ -2,6 +2,7 @@
 
 use super::record;
 use crate::failure::Failure;
+use crate::output::warn;
 use clap::Args;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// How long the mount's process may take to save what is in its buffers.
 const SAVE_LIMIT: Duration = Duration::from_secs(120);
+/// After this long it is told what is being waited for.
+const QUIET: Duration = Duration::from_secs(1);
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Unmount a volume, and wait until everything is saved
@@ -45,8 +48,13 @@ pub fn run(arguments: &UmountArguments) -> Result<(), Failure> {
         return Ok(());
     }
     let Some(process) = process else { return Ok(()) };
-    let limit = Instant::now() + SAVE_LIMIT;
+    let (begin, mut told) = (Instant::now(), false);
+    let limit = begin + SAVE_LIMIT;
     while process.is_alive() {
+        if !told && begin.elapsed() > QUIET {
+            told = true;
+            warn(format_args!("waiting for process {} to save everything", process.pid));
+        }
         if Instant::now() > limit {
             return Err(Failure::plain(format!(
                 "{shown} is unmounted, but process {} has not saved everything yet; do not stop the \
@@ -56,5 +64,5 @@ pub fn run(arguments: &UmountArguments) -> Result<(), Failure> {
         }
         std::thread::sleep(LOOK_PAUSE);
     }
-    Ok(())
+    record::take_failure(&mountpoint).map_or(Ok(()), |message| Err(Failure::plain(message)))
 }

@@ -2,13 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn decode_all(bytes: &[u8]) -> Result<Vec<Reply>, Violation> {
-    let mut decoder = Decoder::new();
-    decoder.target().extend_from_slice(bytes);
-    let mut replies = Vec::new();
-    while let Some(reply) = decoder.next()? {
-        replies.push(reply);
-    }
-    Ok(replies)
+    super::decode_all(bytes, 0)
 }
 
 fn bulk(bytes: &'static [u8]) -> Reply {

@@ -4,13 +4,15 @@ use super::Session;
 use crate::attr::{ATTR_BYTES, Attr};
 use crate::error::MetaError;
 use crate::extents::{ExtentRecord, dropped_slices};
+use crate::lane::{Failed, Undecided};
 use crate::reply::Reader;
 use crate::scripts;
 use crate::shard::done;
 use crate::types::{
-    Changed, ChunkExtents, Commit, CommitData, CommitRequest, Committed, Known, OpenData, Opened,
-    SetAttr,
+    Changed, ChunkExtents, Commit, CommitData, CommitRequest, Committed, Compacted, Known,
+    OpenData, Opened, SetAttr,
 };
+use bytes::Bytes;
 use ringfs_base::limits::{CHUNK_BYTES, FILE_BYTES_MAX};
 use ringfs_base::{Epoch, Errno, InodeId, Timestamp};
 
@@ -129,6 +131,16 @@ impl Session {
 
     /// Makes written data part of a file.
     pub fn commit(&self, ino: InodeId, request: &CommitRequest<'_>) -> Result<Commit, MetaError> {
+        self.commit_surely(ino, request).map_err(|failed| failed.error)
+    }
+
+    /// The same; when the outcome stays unknown, the failure holds what
+    /// [`Self::commit_again`] takes.
+    pub fn commit_surely(
+        &self,
+        ino: InodeId,
+        request: &CommitRequest<'_>,
+    ) -> Result<Commit, CommitFailed> {
         let inline_max = self.volume.config().inline_max;
         // Owns what the arguments below point to.
         let mut own: Vec<Vec<u8>> = Vec::new();
@@ -180,7 +192,24 @@ impl Session {
                 args.extend(own.iter().map(Vec::as_slice));
             }
         }
-        let (code, rest) = self.of(ino)?.lanes.mutate(&scripts::COMMIT, &args)?;
+        match self.of(ino).map(|of| of.lanes.run(&scripts::COMMIT, &args)) {
+            Ok(Ok(reply)) => Ok(self.committed(ino, reply)?),
+            Ok(Err(failed)) => Err(undecided(ino, failed)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends a commit again whose outcome is unknown: it takes effect once however often.
+    pub fn commit_again(&self, commit: UndecidedCommit) -> Result<Commit, CommitFailed> {
+        let UndecidedCommit { ino, request } = commit;
+        match self.of(ino).map(|of| of.lanes.repeat(*request)) {
+            Ok(Ok(reply)) => Ok(self.committed(ino, reply)?),
+            Ok(Err(failed)) => Err(undecided(ino, failed)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn committed(&self, ino: InodeId, (code, rest): (u8, Bytes)) -> Result<Commit, MetaError> {
         let mut reply = match code {
             NEED_SLICE | STRADDLES | STALE_EPOCH => Reader::new("commit", rest),
             code => Reader::new("commit", done((code, rest))?),
@@ -205,23 +234,55 @@ impl Session {
         })
     }
 
-    /// Puts `new` in the place of the records that `old` lists, which must be the oldest of the
-    /// chunk; newer ones stay above. `None` if the chunk changed otherwise. Returns the slices
-    /// dropped: their blocks may be removed.
+    /// Puts `new`, whose blocks were written under `epoch`, in the place of the records that `old`
+    /// lists, which must be the oldest of the chunk; newer ones stay above.
     pub fn compact(
         &self,
         ino: InodeId,
         chunk: u32,
         old: &[ExtentRecord],
         new: &[ExtentRecord],
-    ) -> Result<Option<Vec<ExtentRecord>>, MetaError> {
-        let (id, chunk) = (ino.to_bytes(), chunk.to_string());
+        epoch: Epoch,
+    ) -> Result<Compacted, MetaError> {
+        let (head, chunk) = ([ino.to_bytes(), epoch.to_bytes()].concat(), chunk.to_string());
         let (before, after) = (ExtentRecord::pack_all(old), ExtentRecord::pack_all(new));
-        let args: [&[u8]; 4] = [&id, chunk.as_bytes(), &before, &after];
-        let rest = done(self.of(ino)?.lanes.mutate(&scripts::COMPACT, &args)?)?;
-        let replaced = Reader::new("compact", rest).u8()? == 1;
-        Ok(replaced.then(|| dropped_slices(old, new)))
+        let args: [&[u8]; 4] = [&head, chunk.as_bytes(), &before, &after];
+        let (code, rest) = self.of(ino)?.lanes.mutate(&scripts::COMPACT, &args)?;
+        if code == STALE_EPOCH {
+            let epoch = Epoch(Reader::new("compact", rest).u64()?);
+            self.heard_of_epoch(epoch);
+            return Ok(Compacted::StaleEpoch(epoch));
+        }
+        let replaced = Reader::new("compact", done((code, rest))?).u8()? == 1;
+        Ok(if replaced { Compacted::Done(dropped_slices(old, new)) } else { Compacted::Changed })
     }
+}
+
+/// A commit whose outcome is unknown. Dropped, it stays so for ever.
+#[derive(Debug)]
+pub struct UndecidedCommit {
+    ino: InodeId,
+    request: Box<Undecided>,
+}
+
+/// A commit that failed.
+#[derive(Debug)]
+pub struct CommitFailed {
+    /// Why.
+    pub error: MetaError,
+    /// What [`Session::commit_again`] takes, if the commit may have taken effect or still may.
+    pub undecided: Option<UndecidedCommit>,
+}
+
+impl<E: Into<MetaError>> From<E> for CommitFailed {
+    fn from(error: E) -> CommitFailed {
+        CommitFailed { error: error.into(), undecided: None }
+    }
+}
+
+fn undecided(ino: InodeId, failed: Failed) -> CommitFailed {
+    let undecided = failed.undecided.map(|request| UndecidedCommit { ino, request });
+    CommitFailed { error: failed.error, undecided }
 }
 
 fn check_end(end: Option<u64>) -> Result<(), MetaError> {

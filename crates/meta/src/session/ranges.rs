@@ -1,4 +1,4 @@
-//! Inode numbers and slice ids, handed out from ranges that one call reserves.
+//! Inode numbers, handed out from ranges that one call reserves.
 
 use super::Session;
 use crate::error::MetaError;
@@ -6,14 +6,13 @@ use crate::reply::Reader;
 use crate::scripts::ALLOC;
 use crate::shard::Shard;
 use parking_lot::Mutex;
-use ringfs_base::limits::INODE_LOCAL_BITS;
-use ringfs_base::{InodeId, SessionId, SliceId};
+use ringfs_base::{InodeId, SessionId};
 use std::ops::Range;
 
 /// Size of the first range; each next one is twice as large.
-const RANGE_AT_FIRST: u32 = 1024;
+pub(super) const RANGE_AT_FIRST: u32 = 1024;
 /// A session that ends wastes at most this many numbers of each kind.
-const RANGE_AT_MOST: u32 = 16_384;
+pub(super) const RANGE_AT_MOST: u32 = 16_384;
 /// Numbers kept for reuse after a create that made nothing.
 const SPARE_MAX: usize = 1024;
 
@@ -45,11 +44,15 @@ impl Numbers {
 #[derive(Default)]
 pub struct Ranges {
     inodes: Mutex<Numbers>,
-    slices: Mutex<Numbers>,
 }
 
 /// Reserves so many inode numbers and slices; returns the first of each.
-fn alloc(shard: &Shard, id: SessionId, inodes: u32, slices: u32) -> Result<(u64, u64), MetaError> {
+pub(super) fn alloc(
+    shard: &Shard,
+    id: SessionId,
+    inodes: u32,
+    slices: u32,
+) -> Result<(u64, u64), MetaError> {
     let request = [&id.to_bytes()[..], &inodes.to_be_bytes(), &slices.to_be_bytes()].concat();
     let mut reply = Reader::new("alloc", shard.ask(&ALLOC, &[&request])?);
     Ok((reply.u64()?, reply.u64()?))
@@ -80,28 +83,5 @@ impl Session {
                 numbers.spare.push(ino.local());
             }
         }
-    }
-
-    /// A fresh slice id; a round trip only when the cached range is used up.
-    pub fn alloc_slice(&self) -> Result<SliceId, MetaError> {
-        let of = self.of(InodeId::ROOT)?;
-        let mut numbers = of.ranges.slices.lock();
-        let local = match numbers.next() {
-            Some(local) => local,
-            None => {
-                let first = alloc(&of.shard, self.id, 0, numbers.size)?.1;
-                numbers.refill(first)
-            }
-        };
-        Ok(SliceId(u64::from(of.shard.number) << INODE_LOCAL_BITS | local))
-    }
-
-    /// A lower bound of every slice that [`Self::alloc_slice`] will hand out from now on. The
-    /// oldest slice for [`crate::Beat`] is the smaller of this, asked for first, and the oldest
-    /// one that is being written.
-    pub fn next_slice(&self) -> Result<SliceId, MetaError> {
-        let of = self.of(InodeId::ROOT)?;
-        let local = of.ranges.slices.lock().left.start;
-        Ok(SliceId(u64::from(of.shard.number) << INODE_LOCAL_BITS | local))
     }
 }

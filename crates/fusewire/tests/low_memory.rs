@@ -1,0 +1,35 @@
+//! A process whose memory is limited. A test program of its own, since the limit is the process's.
+
+#![allow(clippy::unwrap_used, reason = "what fails ends the test")]
+
+mod memfs;
+
+use memfs::Mounted;
+use ringfs_fusewire::MountOptions;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs;
+
+/// Bytes of address space in use.
+fn used() -> u64 {
+    let text = fs::read_to_string("/proc/self/statm").expect("statm");
+    let pages: u64 = text.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
+    pages * rustix::param::page_size() as u64
+}
+
+#[test]
+fn a_worker_that_gets_no_memory_does_not_end_the_session() {
+    let options = MountOptions { max_write: 1 << 20, ..MountOptions::default() };
+    let m = Mounted::with(&options);
+    let path = m.path("f");
+    let before = getrlimit(Resource::As);
+    // A thread's stack (2 MiB) fits, but a request buffer (1 MiB) besides does not.
+    let current = Some(used() + (2 << 20) + (512 << 10));
+    setrlimit(Resource::As, Rlimit { current, ..before }).expect("a limit");
+    for _ in 0..100 {
+        fs::write(&path, b"some bytes").expect("written");
+        assert_eq!(fs::read(&path).expect("read"), b"some bytes");
+    }
+    setrlimit(Resource::As, before).expect("no limit");
+    fs::write(&path, vec![1; 3 << 20]).expect("written");
+    m.stop().expect("the session did not fail");
+}
