@@ -46,7 +46,8 @@ end
 local heard = S[3] ~= '1'
 
 -- Keeps the reply, adds to the counters, tells the other sessions (`changes`: 'A' inode(8) and
--- 'E' directory(8) length(2) name; not looked at unless `heard`).
+-- 'E' directory(8) length(2) name; 'L' session(8) inode(8) ticket(8) length(1) attributes: a lock
+-- that this session waited for is its own; not looked at unless `heard`).
 local function finish(reply, changes, inodes, bytes)
   local kept = sub(H, 11, 18) .. reply
   if bytes ~= 0 then
@@ -57,6 +58,6 @@ local function finish(reply, changes, inodes, bytes)
   else
     call('HSET', C, lane, kept)
   end
-  if heard then call('PUBLISH', P .. 'inv', sid .. changes) end
+  if heard and changes ~= '' then call('PUBLISH', P .. 'inv', sid .. changes) end
   return reply
 end

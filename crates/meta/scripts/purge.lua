@@ -35,7 +35,7 @@ if chunks > 0 then
   end
   if call('HLEN', xkey) > 0 then return finish('\0\3' .. table.concat(freed), '', 0, 0) end
 end
-call('DEL', P .. 'i' .. name, P .. 'e' .. name)
+call('DEL', P .. 'i' .. name, P .. 'e' .. name, P .. 'k' .. name)
 call('ZREM', P .. 'o', ino)
 if not attr then return finish('\0\0' .. table.concat(freed), '', 0, 0) end
 call('HDEL', key, field)

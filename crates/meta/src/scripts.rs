@@ -21,6 +21,9 @@ scripts! {
     EXTENTS = "extents": "plain" "inode" "extents";
     FORMAT = "format": "plain" "format";
     HEARTBEAT = "heartbeat": "plain" "heartbeat";
+    LOCK = "lock": "begin" "inode" "locks" "lock_circle" "lock";
+    LOCK_CANCEL = "lock_cancel": "begin" "inode" "locks" "lock_cancel";
+    LOCK_TEST = "lock_test": "plain" "inode" "locks" "lock_test";
     LINK = "link": "begin" "inode" "name" "grow" "link";
     LOOKUP = "lookup": "plain" "inode" "name" "lookup";
     OPEN = "open": "plain" "inode" "open";
@@ -28,17 +31,18 @@ scripts! {
     PURGEABLE = "purgeable": "plain" "purgeable";
     READDIR = "readdir": "plain" "inode" "readdir";
     READLINK = "readlink": "plain" "inode" "readlink";
-    REAP = "reap": "plain" "leave" "reap";
+    REAP = "reap": "plain" "inode" "locks" "leave" "reap";
     RELEASE = "release": "plain" "release";
     REMOVEXATTR = "removexattr": "begin" "inode" "removexattr";
     RENAME = "rename": "begin" "inode" "name" "grow" "drop" "rename";
     RING = "ring": "plain" "ring";
     SEAL = "seal": "begin" "seal";
-    SESSION_END = "session_end": "plain" "leave" "session_end";
+    SESSION_END = "session_end": "plain" "inode" "locks" "leave" "session_end";
     SESSION_START = "session_start": "plain" "session_start";
     SET_RING = "set_ring": "plain" "set_ring";
     SETATTR = "setattr": "begin" "inode" "setattr";
     SETXATTR = "setxattr": "begin" "inode" "setxattr";
+    UNLOCK = "unlock": "begin" "inode" "locks" "unlock";
     UNLINK = "unlink": "begin" "inode" "name" "drop" "unlink";
     USAGE = "usage": "plain" "usage";
 }

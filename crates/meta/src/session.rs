@@ -2,6 +2,7 @@
 
 mod data;
 mod life;
+mod locks;
 mod names;
 mod ranges;
 mod slices;

@@ -402,4 +402,102 @@ pub enum Event {
     Reset,
     /// The ring has a new table.
     Ring(Epoch),
+    /// A lock that this session waited for is its own now.
+    Lock(LockGrant),
+}
+
+/// Which of the two families of advisory locks; they never meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LockKind {
+    /// Byte ranges of fcntl(2), also those of open file descriptions.
+    Posix,
+    /// Whole files, of flock(2).
+    Flock,
+}
+
+/// Whose lock, within a session: what the kernel calls the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LockOwner(pub u64);
+
+/// Names a wait within a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LockTicket(pub u64);
+
+/// Bytes from `first` to `last`, both included; `i64::MAX` is the end of the file, wherever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LockRange {
+    /// First byte.
+    pub first: u64,
+    /// Last byte.
+    pub last: u64,
+}
+
+impl LockRange {
+    /// The whole file: what flock locks.
+    pub const WHOLE: LockRange = LockRange { first: 0, last: i64::MAX as u64 };
+}
+
+/// A lock to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockAsk {
+    /// Of which family.
+    pub kind: LockKind,
+    /// Whose.
+    pub owner: LockOwner,
+    /// What.
+    pub range: LockRange,
+    /// For itself alone, not shared.
+    pub exclusive: bool,
+    /// The process that asks, to be shown to others of this session.
+    pub pid: u32,
+    /// Wait for it under this name.
+    pub wait: Option<LockTicket>,
+}
+
+/// A waiter of this session got its lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockGrant {
+    /// The file.
+    pub ino: InodeId,
+    /// The wait.
+    pub ticket: LockTicket,
+    /// The file's attributes at that moment: its version is what the last holder left.
+    pub attr: Option<Attr>,
+}
+
+/// What became of a request about locks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockDone {
+    /// The answer itself.
+    pub state: LockState,
+    /// The owner has locks here, or waits for some.
+    pub remains: bool,
+    /// Waiters of this session that got their locks by it. Others hear by [`Event::Lock`].
+    pub grants: Vec<LockGrant>,
+}
+
+/// See [`LockDone`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockState {
+    /// Done; the file's attributes where a lock was taken.
+    Granted(Option<Attr>),
+    /// In the queue.
+    Waiting,
+    /// In the way of others' locks, and the flock held before has been given up.
+    Busy,
+}
+
+/// A lock that is in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockFound {
+    /// Whose session.
+    pub session: SessionId,
+    /// Whose.
+    pub owner: LockOwner,
+    /// What.
+    pub range: LockRange,
+    /// Not shared.
+    pub exclusive: bool,
+    /// The process, as its session named it.
+    pub pid: u32,
 }

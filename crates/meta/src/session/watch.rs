@@ -135,6 +135,14 @@ fn decode(message: &[u8], own: SessionId) -> Option<Vec<Event>> {
                 rest = after;
                 Event::Entry(InodeId(number), name.to_vec())
             }
+            b'L' => {
+                let (grant, after) = super::locks::decode_grant(rest)?;
+                rest = after;
+                if SessionId(number) != own {
+                    continue;
+                }
+                Event::Lock(grant)
+            }
             _ => return None,
         });
     }
@@ -158,6 +166,18 @@ mod tests {
         assert_eq!(decode(&message, SessionId(8)), Some(expected));
         assert_eq!(decode(&message, SessionId(7)), Some(vec![]));
         assert_eq!(decode(&message[..message.len() - 1], SessionId(8)), None);
+    }
+
+    #[test]
+    fn a_grant_is_for_one_session() {
+        let mut message = 7u64.to_be_bytes().to_vec();
+        message.extend(b"L\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x02\0");
+        message.extend(b"A\0\0\0\0\0\0\0\x05");
+        let (ino, ticket) = (InodeId(5), crate::types::LockTicket(2));
+        let grant = Event::Lock(crate::types::LockGrant { ino, ticket, attr: None });
+        assert_eq!(decode(&message, SessionId(8)), Some(vec![grant, Event::Attr(ino)]));
+        assert_eq!(decode(&message, SessionId(9)), Some(vec![Event::Attr(ino)]));
+        assert_eq!(decode(&message[..30], SessionId(8)), None);
     }
 
     proptest! {
