@@ -5,15 +5,18 @@ use bytes::{BufMut, Bytes, BytesMut};
 use ringfs_base::{Errno as BaseErrno, InodeId};
 use ringfs_fusewire as wire;
 use ringfs_fusewire::{
-    AttrReply, Capabilities, Data, DirPlusSink, DirSink, Entry, Errno, Filesystem, FsResult,
-    InitFlags, OpenFlags, Opened, Request, Standby, StatFs, WriteFlags,
+    AttrReply, Capabilities, Data, DirPlusSink, DirSink, Entry, Errno, FileLock, Filesystem,
+    FsResult, InitFlags, OpenFlags, Opened, ReplyLater, Request, Standby, StatFs, WriteFlags,
 };
 use ringfs_link::{Bystander, about_to_work, set_bystander};
-use ringfs_meta::{FileKind, NewInode, RenameMode, SetAttr, XattrMode};
-use ringfs_vfs::{Looked, Times, Vfs, VfsError, WriteMode, without_set_id};
+use ringfs_meta::{
+    FileKind, LockKind, LockOwner, LockRange, NewInode, RenameMode, SetAttr, XattrMode,
+};
+use ringfs_vfs::{LockRequest, Looked, Times, Vfs, VfsError, WriteMode, without_set_id};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Flags of open(2), rename(2) and setxattr(2) on Linux that are looked at here.
 const O_ACCMODE: i32 = 3;
@@ -41,11 +44,41 @@ const STATFS_UNIT_BYTES: u64 = 4096;
 
 pub(crate) struct RingFs {
     vfs: Arc<Vfs>,
+    /// Numbers of open files: locks end with the one through which they were taken.
+    handles: AtomicU64,
 }
+
+/// Bit of a handle: opened for reading only, so that its close has nothing to flush.
+const HANDLE_READS_ONLY: u64 = 1;
 
 impl RingFs {
     pub(crate) fn new(vfs: Arc<Vfs>) -> RingFs {
-        RingFs { vfs }
+        RingFs { vfs, handles: AtomicU64::new(1) }
+    }
+
+    /// Files opened for reading only are flushed too: only so the kernel tells whose fcntl locks
+    /// end with a close.
+    fn opened(&self, keep_cache: bool, flags: i32) -> Opened {
+        let number = self.handles.fetch_add(1, Ordering::Relaxed) << 1;
+        let reads_only = flags & O_ACCMODE == O_RDONLY;
+        let fh = number | if reads_only { HANDLE_READS_ONLY } else { 0 };
+        let flags = if keep_cache { OpenFlags::KEEP_CACHE } else { OpenFlags::empty() };
+        Opened { fh, flags }
+    }
+
+    fn take_lock(&self, ino: u64, lock: &wire::LockRequest, wait: Option<u64>, reply: ReplyLater) {
+        let request = lock_request(lock);
+        if lock.lock.kind == wire::LockKind::Unlock {
+            return match self.vfs.unlock(inode(ino), &request) {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.err(errno("unlock", ino, &error)),
+            };
+        }
+        let answer = move |result: Result<(), VfsError>| match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.err(errno("lock", ino, &error)),
+        };
+        self.vfs.lock(inode(ino), &request, wait, Box::new(answer));
     }
 
     fn make(
@@ -159,17 +192,16 @@ fn new_inode<'a>(req: &Request<'_>, mode: u32, special: Special<'a>) -> FsResult
     })
 }
 
-/// Handles carry nothing. A file opened for reading only has nothing to flush, so its close
-/// needs no request.
-fn opened(keep_cache: bool, flags: i32) -> Opened {
-    let mut out = OpenFlags::empty();
-    if keep_cache {
-        out |= OpenFlags::KEEP_CACHE;
+fn lock_request(lock: &wire::LockRequest) -> LockRequest {
+    let range = LockRange { first: lock.lock.start, last: lock.lock.end };
+    LockRequest {
+        kind: if lock.flock { LockKind::Flock } else { LockKind::Posix },
+        owner: LockOwner(lock.owner),
+        handle: lock.fh,
+        range: if lock.flock { LockRange::WHOLE } else { range },
+        exclusive: lock.lock.kind == wire::LockKind::Write,
+        pid: lock.lock.pid,
     }
-    if flags & O_ACCMODE == O_RDONLY {
-        out |= OpenFlags::NOFLUSH;
-    }
-    Opened { fh: 0, flags: out }
 }
 
 /// Lets another worker read the kernel's requests while this one waits for a server.
@@ -202,6 +234,8 @@ impl Filesystem for RingFs {
                 | InitFlags::READDIRPLUS_AUTO
                 | InitFlags::CACHE_SYMLINKS
                 | InitFlags::ASYNC_DIO
+                | InitFlags::POSIX_LOCKS
+                | InitFlags::FLOCK_LOCKS
                 // Set-id bits are taken away where the kernel says so, and it need not ask for
                 // security.capability before every write.
                 | InitFlags::HANDLE_KILLPRIV_V2,
@@ -334,7 +368,7 @@ impl Filesystem for RingFs {
 
     fn open(&self, _: &Request<'_>, ino: u64, how: wire::OpenHow) -> FsResult<Opened> {
         let done = self.vfs.open(inode(ino)).map_err(|e| errno("open", ino, &e))?;
-        Ok(opened(done.keep_cache, how.flags))
+        Ok(self.opened(done.keep_cache, how.flags))
     }
 
     fn create(
@@ -357,7 +391,7 @@ impl Filesystem for RingFs {
             }
             made => made.map_err(|e| errno("create", parent, &e))?,
         };
-        Ok((entry(&looked), opened(done.keep_cache, how.flags)))
+        Ok((entry(&looked), self.opened(done.keep_cache, how.flags)))
     }
 
     fn read(&self, _: &Request<'_>, ino: u64, at: wire::ReadAt) -> FsResult<Data> {
@@ -384,13 +418,53 @@ impl Filesystem for RingFs {
             .map_err(|e| errno("write", ino, &e))
     }
 
-    fn flush(&self, _: &Request<'_>, ino: u64, _: u64, _: u64) -> FsResult<()> {
-        self.vfs.close(inode(ino)).map_err(|e| errno("close", ino, &e))
+    fn flush(&self, _: &Request<'_>, ino: u64, fh: u64, owner: u64) -> FsResult<()> {
+        let closed = if fh & HANDLE_READS_ONLY == 0 { self.vfs.close(inode(ino)) } else { Ok(()) };
+        self.vfs.close_locks(inode(ino), LockOwner(owner));
+        closed.map_err(|e| errno("close", ino, &e))
     }
 
-    fn release(&self, _: &Request<'_>, ino: u64, _: wire::Release) -> FsResult<()> {
+    fn release(&self, _: &Request<'_>, ino: u64, release: wire::Release) -> FsResult<()> {
+        let flock = release.flock_unlock.then_some(LockOwner(release.lock_owner));
+        self.vfs.release_locks(inode(ino), release.fh, flock);
         self.vfs.release(inode(ino));
         Ok(())
+    }
+
+    fn getlk(&self, _: &Request<'_>, ino: u64, lock: &wire::LockRequest) -> FsResult<FileLock> {
+        let found = self
+            .vfs
+            .test_lock(inode(ino), &lock_request(lock))
+            .map_err(|e| errno("getlk", ino, &e))?;
+        Ok(match found {
+            None => FileLock { kind: wire::LockKind::Unlock, pid: 0, ..lock.lock },
+            Some((found, ours)) => FileLock {
+                start: found.range.first,
+                end: found.range.last,
+                kind: if found.exclusive { wire::LockKind::Write } else { wire::LockKind::Read },
+                // The number of a process elsewhere means nothing here; the kernel shows 0.
+                pid: if ours { found.pid } else { 0 },
+            },
+        })
+    }
+
+    fn setlk_later(
+        &self,
+        _: &Request<'_>,
+        ino: u64,
+        lock: &wire::LockRequest,
+        reply: ReplyLater,
+    ) {
+        self.take_lock(ino, lock, None, reply);
+    }
+
+    fn setlkw(&self, _: &Request<'_>, ino: u64, lock: &wire::LockRequest, reply: ReplyLater) {
+        let request = reply.unique();
+        self.take_lock(ino, lock, Some(request), reply);
+    }
+
+    fn interrupt(&self, unique: u64) {
+        self.vfs.interrupt_lock(unique);
     }
 
     fn fsync(&self, _: &Request<'_>, ino: u64, _: u64, _datasync: bool) -> FsResult<()> {

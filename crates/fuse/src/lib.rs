@@ -1,8 +1,8 @@
 //! The FUSE frontend: the kernel's requests become operations of [`ringfs_vfs::Vfs`].
 //!
 //! There is nothing to decide here: `filesystem` translates one request each, `convert` the
-//! types and errors, and this page ties a mount to a volume. Handles carry nothing (always 0),
-//! since the vfs keeps what it knows by inode.
+//! types and errors, and this page ties a mount to a volume. Handles are only numbers, by which
+//! locks end: the vfs keeps what it knows by inode.
 
 mod convert;
 mod filesystem;

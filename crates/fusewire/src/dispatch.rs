@@ -164,7 +164,6 @@ pub(crate) fn call<F: Filesystem>(
         }
         Op::Access { mask } => fs.access(req, ino, mask).and_then(empty),
         Op::GetLk(request) => done(lock(fs.getlk(req, ino, &request)?)),
-        Op::SetLk(request) => fs.setlk(req, ino, &request).and_then(empty),
         Op::FAllocate { fh, offset, length, mode } => {
             fs.fallocate(req, ino, fh, offset, length, mode).and_then(empty)
         }
@@ -182,10 +181,11 @@ pub(crate) fn call<F: Filesystem>(
             done(Body::new().u32(copied).zeros(4))
         }
         Op::SyncFs => fs.syncfs(req, ino).and_then(empty),
-        // Session-level requests never get here; polling, ioctl and bmap are not served.
+        // Session-level requests and those for locks never get here; polling, ioctl and bmap are not served.
         Op::Init { .. }
         | Op::Destroy
         | Op::Interrupt { .. }
+        | Op::SetLk(_)
         | Op::SetLkWait(_)
         | Op::NotifyReply
         | Op::Unsupported { .. } => Err(Errno::ENOSYS),

@@ -479,6 +479,15 @@ pub trait Filesystem: Send + Sync + 'static {
         Err(Errno::ENOSYS)
     }
 
+    /// As [`setlk`](Self::setlk), answered by any thread whenever the result is known: whoever
+    /// must make the kernel drop pages first may not do so on a thread that serves requests.
+    fn setlk_later(&self, req: &Request<'_>, ino: u64, lock: &LockRequest, reply: ReplyLater) {
+        match self.setlk(req, ino, lock) {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.err(errno),
+        }
+    }
+
     /// Sets a lock, waiting for conflicting ones: return at once and answer `reply` whenever
     /// the lock is granted. A signal to the waiter arrives as [`interrupt`](Self::interrupt)
     /// with `req.unique`, never before this method has returned.

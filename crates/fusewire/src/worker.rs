@@ -92,7 +92,8 @@ impl<F: Filesystem> Worker<F> {
                     self.interrupt(unique);
                 }
             }
-            Operation::SetLkWait(lock) => self.wait_for_lock(&header, &lock),
+            Operation::SetLk(lock) => self.take_lock(&header, &lock, false),
+            Operation::SetLkWait(lock) => self.take_lock(&header, &lock, true),
             // The file system hears of the end once all workers are done.
             Operation::Destroy => {
                 self.device.answer(header.unique, 0, &[]);
@@ -126,13 +127,16 @@ impl<F: Filesystem> Worker<F> {
         }
     }
 
-    fn wait_for_lock(&self, header: &Header<'_>, lock: &LockRequest) {
+    fn take_lock(&self, header: &Header<'_>, lock: &LockRequest, wait: bool) {
         let Header { unique, uid, gid, pid, groups, .. } = *header;
         let req = Request { unique, uid, gid, pid, groups };
         let reply = self.shared.waits.begin(unique, &self.device);
         let fs = &self.shared.fs;
         // On a panic the reply is dropped inside and answers EIO.
-        let called = catch_unwind(AssertUnwindSafe(|| fs.setlkw(&req, header.nodeid, lock, reply)));
+        let called = catch_unwind(AssertUnwindSafe(|| match wait {
+            true => fs.setlkw(&req, header.nodeid, lock, reply),
+            false => fs.setlk_later(&req, header.nodeid, lock, reply),
+        }));
         if let Err(panic) = called {
             log_panic(header.opcode, &*panic);
         }

@@ -193,7 +193,7 @@ impl Vfs {
         };
         let mut state = node.lock();
         // A slower reply must not put back what a newer one has brought.
-        let newer = state.attr.is_none_or(|known| known.ctime <= attr.ctime);
+        let newer = state.is_no_older(attr.ctime);
         if fresh && newer {
             let same = state.attr.is_some_and(|k| (k.size, k.mtime) == (attr.size, attr.mtime));
             state.untold = !told && (state.untold || !same);

@@ -286,6 +286,7 @@ impl Vfs {
         if elsewhere {
             // The kernel has the pages where they were expected.
             state.kernel_version = None;
+            state.kernel_certain = None;
             self.kernel.push(KernelChange::Inode(attr.ino));
         }
         if !contiguous {

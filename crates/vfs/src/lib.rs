@@ -22,6 +22,7 @@ mod compact;
 mod config;
 mod error;
 mod flush;
+mod locks;
 mod name_memory;
 mod names;
 mod node;
@@ -38,6 +39,7 @@ pub use attributes::{TimeChange, Times, VolumeStat};
 pub use coherence::{KernelCache, KernelChange};
 pub use config::VfsConfig;
 pub use error::VfsError;
+pub use locks::{LockAnswer, LockRequest};
 pub use names::{DirListing, Looked};
 pub use node::without_set_id;
 pub use open::Opened;
@@ -90,6 +92,7 @@ pub struct Vfs {
     workers: Mutex<Vec<JoinHandle<()>>>,
     watch: Mutex<Option<ringfs_meta::Watch>>,
     upkeep: upkeep::Upkeep,
+    locks: locks::Locks,
 }
 
 impl Vfs {
@@ -130,6 +133,7 @@ impl Vfs {
             workers: Mutex::default(),
             watch: Mutex::default(),
             upkeep: upkeep::Upkeep::new(),
+            locks: locks::Locks::new(),
             config,
         });
         vfs.start_workers()?;
@@ -155,6 +159,7 @@ impl Vfs {
                 tracing::error!("a worker panicked");
             }
         }
+        self.stop_locks();
         self.collector.stop();
         if let Err(error) = self.session.end() {
             tracing::warn!(%error, "could not leave the volume; other mounts end the session later");

@@ -72,6 +72,11 @@ pub(crate) struct NodeState {
     pub(crate) content: Content,
     /// The version whose pages the kernel may have cached.
     pub(crate) kernel_version: Option<Timestamp>,
+    /// The kernel certainly has no pages older than this version. Unlike `kernel_version` this
+    /// is not set by an open, upon whose answer the kernel drops pages in its own time.
+    pub(crate) kernel_certain: Option<Timestamp>,
+    /// No reply with an older version may be cached: a lock was taken at this one.
+    pub(crate) floor: Timestamp,
     /// The layer that is being flushed.
     pub(crate) in_flight: Option<Arc<Pending>>,
     /// Set while it is not known whether `in_flight` was committed.
@@ -135,6 +140,14 @@ impl NodeState {
         if self.kernel_version == Some(previous) {
             self.kernel_version = Some(now);
         }
+        if self.kernel_certain == Some(previous) {
+            self.kernel_certain = Some(now);
+        }
+    }
+
+    /// Whether attributes of the version `ctime` are no step back from what is known.
+    pub(crate) fn is_no_older(&self, ctime: Timestamp) -> bool {
+        ctime >= self.floor && self.attr.is_none_or(|known| known.ctime <= ctime)
     }
 
     /// Another mount changed the inode: nothing cached may be used.
@@ -142,6 +155,7 @@ impl NodeState {
         self.attr = None;
         self.content = Content::default();
         self.kernel_version = None;
+        self.kernel_certain = None;
         self.names = None;
     }
 

@@ -34,7 +34,7 @@ impl Vfs {
                 let mut state = node.lock();
                 let fresh = self.changes.none_since(before, ino);
                 // A commit of this mount may have overtaken the reply.
-                let newest = state.attr.is_none_or(|known| known.ctime <= opened.attr.ctime);
+                let newest = state.is_no_older(opened.attr.ctime);
                 if newest {
                     state.attr = fresh.then_some(opened.attr);
                     state.content.take(&opened.attr, opened.data);
@@ -73,7 +73,10 @@ impl Vfs {
         let opened = if created {
             let node = self.nodes.get(ino);
             node.opens.fetch_add(1, Ordering::SeqCst);
-            node.lock().kernel_version = Some(looked.attr.ctime);
+            let mut state = node.lock();
+            state.kernel_version = Some(looked.attr.ctime);
+            state.kernel_certain = Some(looked.attr.ctime);
+            drop(state);
             Ok(Opened { keep_cache: true })
         } else if exclusive {
             Err(Errno::EEXIST.into())

@@ -110,7 +110,7 @@ impl Vfs {
         let opened = self.session.open(node.ino, None)?;
         let mut state = node.lock();
         // A commit of this mount may have overtaken the reply: then it is asked for again.
-        if state.attr.is_none_or(|known| known.ctime <= opened.attr.ctime) {
+        if state.is_no_older(opened.attr.ctime) {
             state.attr = Some(opened.attr);
             state.content.take(&opened.attr, opened.data);
         }

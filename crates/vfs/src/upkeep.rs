@@ -102,6 +102,8 @@ impl Vfs {
         workers.push(crate::spawn("compact", move || vfs.compact_loop()));
         let vfs = self.clone();
         workers.push(crate::spawn("kernel", move || vfs.kernel_loop()));
+        let vfs = self.clone();
+        workers.push(crate::spawn("locks", move || vfs.locks_loop()));
         Ok(())
     }
 
@@ -124,7 +126,9 @@ impl Vfs {
                 for node in self.nodes.all() {
                     self.forget_cached(node.ino);
                 }
+                self.locks.ask_again();
             }
+            Event::Lock(grant) => self.pass_grant(grant),
             Event::Ring(_) => self.upkeep.wake(),
         }
     }
@@ -173,6 +177,7 @@ impl Vfs {
                 Ok(next) => pulse = next,
                 Err(error) => self.note_beat_failure(&error),
             }
+            self.settle_locks();
             beats += 1;
             if beats % BEATS_PER_REAP == 1 {
                 self.tidy();
@@ -220,6 +225,8 @@ impl Vfs {
             if matches!(**cause, ringfs_meta::MetaError::Fenced));
         if fenced && !self.upkeep.fenced.swap(true, Ordering::Relaxed) {
             tracing::error!("{error}");
+            // Who waits for a lock is told so, too.
+            self.locks.ask_again();
         } else if !fenced {
             tracing::warn!(%error, "no heartbeat");
         }

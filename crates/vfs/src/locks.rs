@@ -1,0 +1,594 @@
+//! Advisory locks across mounts.
+//!
+//! The server decides who holds a lock and who waits; here is what this mount must know of it:
+//! which owners may hold something, so that a close of a file that nobody locked asks nobody; the
+//! waits, each with what answers its program; and what the server could not be told yet.
+//!
+//! Locks order data: whoever takes one must see what the last holder wrote before it let go. So
+//! before a lock is given up, or lowered to a shared one, the file's writes are committed; and a
+//! granted lock comes with the file's version. What is cached of an older one, here and in the
+//! kernel, is dropped before the program goes on; when the version is the known one nothing is.
+//! The kernel is told by a thread of its own, for it may wait for reads that workers must serve.
+
+use crate::coherence::KernelChange;
+use crate::{Vfs, VfsError};
+use crossbeam_channel::{Receiver, Sender, select, unbounded};
+use parking_lot::{Condvar, Mutex};
+use ringfs_base::{Errno, InodeId, Timestamp};
+use ringfs_meta::{
+    Attr, LockAsk, LockDone, LockFound, LockGrant, LockKind, LockOwner, LockRange, LockState,
+    LockTicket, MetaError,
+};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Most programs of this mount that may wait for locks; more get ENOLCK.
+const WAITS_MAX: usize = 65_536;
+
+/// How often a lock that is in the way is asked for again because files of this mount were being
+/// closed meanwhile.
+const CLOSE_RACES_MAX: u32 = 8;
+
+/// Longest wait for such a close.
+const CLOSE_WAIT: Duration = Duration::from_secs(10);
+
+/// Answers the program that asked for a lock; may run on any thread.
+pub type LockAnswer = Box<dyn FnOnce(Result<(), VfsError>) + Send>;
+
+/// A lock that a program asks for, or gives up.
+#[derive(Clone, Copy, Debug)]
+pub struct LockRequest {
+    /// Of which family.
+    pub kind: LockKind,
+    /// Whose.
+    pub owner: LockOwner,
+    /// The open file through which it came.
+    pub handle: u64,
+    /// What.
+    pub range: LockRange,
+    /// Not shared.
+    pub exclusive: bool,
+    /// The process.
+    pub pid: u32,
+}
+
+type Key = (LockKind, LockOwner);
+
+/// What an owner may have of a file's locks.
+#[derive(Default)]
+struct Owned {
+    /// Requests under way, waits included.
+    under_way: u32,
+    holds: bool,
+    /// Open files through which it asked: when the last is gone nobody can give up its locks.
+    handles: Vec<u64>,
+}
+
+struct Wait {
+    ino: InodeId,
+    ask: LockAsk,
+    /// The frontend's name for it.
+    request: u64,
+    answer: LockAnswer,
+}
+
+/// What the server must be told once it answers again.
+struct Unsettled {
+    ino: InodeId,
+    key: Key,
+    range: LockRange,
+    /// A wait to be ended first.
+    ticket: Option<LockTicket>,
+}
+
+#[derive(Default)]
+struct Table {
+    owned: HashMap<InodeId, HashMap<Key, Owned>>,
+    waits: HashMap<LockTicket, Wait>,
+    /// Closes that give up locks right now.
+    closing: HashMap<InodeId, u32>,
+    closes: u64,
+    unsettled: Vec<Unsettled>,
+}
+
+enum Job {
+    /// Make the kernel drop what it has of the file, then answer.
+    Answer { ino: InodeId, version: Option<Timestamp>, answer: LockAnswer },
+    /// Messages may have been lost: ask for every wait again.
+    AskAgain,
+}
+
+pub(crate) struct Locks {
+    table: Mutex<Table>,
+    closed: Condvar,
+    /// Files in `Table::owned`, to be looked at without the lock.
+    files: AtomicUsize,
+    next_ticket: AtomicU64,
+    /// A wait could not be asked for again, or something is unsettled.
+    troubled: AtomicBool,
+    jobs: (Sender<Job>, Receiver<Job>),
+}
+
+impl Locks {
+    pub(crate) fn new() -> Locks {
+        Locks {
+            table: Mutex::default(),
+            closed: Condvar::new(),
+            files: AtomicUsize::new(0),
+            next_ticket: AtomicU64::new(1),
+            troubled: AtomicBool::new(false),
+            // As many jobs as waits and lock requests under way at most.
+            jobs: unbounded(),
+        }
+    }
+
+    fn begin(&self, ino: InodeId, key: Key, handle: Option<u64>) {
+        let mut table = self.table.lock();
+        let owned = table.owned.entry(ino).or_default().entry(key).or_default();
+        owned.under_way += 1;
+        if let Some(handle) = handle.filter(|handle| !owned.handles.contains(handle)) {
+            owned.handles.push(handle);
+        }
+        self.files.store(table.owned.len(), Ordering::SeqCst);
+    }
+
+    /// A request is over; `remains` if the server told whether the owner has locks left.
+    fn end(&self, ino: InodeId, key: Key, remains: Option<bool>) {
+        let mut table = self.table.lock();
+        let Some(owners) = table.owned.get_mut(&ino) else { return };
+        if let Some(owned) = owners.get_mut(&key) {
+            owned.under_way = owned.under_way.saturating_sub(1);
+            match remains {
+                Some(true) => owned.holds = true,
+                // With others under way it is unknown which the server served last.
+                Some(false) if owned.under_way == 0 => owned.holds = false,
+                Some(false) | None => {}
+            }
+            if !owned.holds && owned.under_way == 0 {
+                owners.remove(&key);
+            }
+        }
+        if owners.is_empty() {
+            table.owned.remove(&ino);
+        }
+        self.files.store(table.owned.len(), Ordering::SeqCst);
+    }
+
+    fn owns(&self, ino: InodeId, key: Key) -> bool {
+        self.files.load(Ordering::SeqCst) > 0
+            && self.table.lock().owned.get(&ino).is_some_and(|owners| owners.contains_key(&key))
+    }
+
+    /// The owners whose last open file is this one.
+    fn left_behind(&self, ino: InodeId, handle: u64, flock: Option<LockOwner>) -> Vec<Key> {
+        let mut table = self.table.lock();
+        let Some(owners) = table.owned.get_mut(&ino) else { return Vec::new() };
+        let mut left = Vec::new();
+        for (key, owned) in owners.iter_mut() {
+            let came_through = owned.handles.contains(&handle);
+            owned.handles.retain(|other| *other != handle);
+            let flocks = flock.is_some_and(|owner| *key == (LockKind::Flock, owner));
+            if flocks || (came_through && owned.handles.is_empty()) {
+                left.push(*key);
+            }
+        }
+        left
+    }
+
+    fn take(&self, ticket: LockTicket) -> Option<Wait> {
+        self.table.lock().waits.remove(&ticket)
+    }
+
+    fn closing(&self, ino: InodeId) -> (bool, u64) {
+        let table = self.table.lock();
+        (table.closing.contains_key(&ino), table.closes)
+    }
+
+    fn await_closes(&self, ino: InodeId) {
+        let mut table = self.table.lock();
+        if table.closing.contains_key(&ino) {
+            ringfs_link::about_to_wait();
+        }
+        while table.closing.contains_key(&ino) {
+            if self.closed.wait_for(&mut table, CLOSE_WAIT).timed_out() {
+                return;
+            }
+        }
+    }
+
+    /// Messages about grants may have been lost.
+    pub(crate) fn ask_again(&self) {
+        if !self.table.lock().waits.is_empty() && self.jobs.0.send(Job::AskAgain).is_err() {
+            tracing::error!("the thread that answers lock requests is gone");
+        }
+    }
+}
+
+/// Marks a file's closing for as long as it lives.
+struct Closing<'a>(&'a Locks, InodeId);
+
+impl<'a> Closing<'a> {
+    fn begin(locks: &'a Locks, ino: InodeId) -> Closing<'a> {
+        let mut table = locks.table.lock();
+        *table.closing.entry(ino).or_default() += 1;
+        table.closes += 1;
+        Closing(locks, ino)
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let mut table = self.0.table.lock();
+        if let Some(count) = table.closing.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                table.closing.remove(&self.1);
+            }
+        }
+        self.0.closed.notify_all();
+    }
+}
+
+/// A server whose memory is full has no room for locks.
+fn no_room(error: VfsError) -> VfsError {
+    if error.errno() == Errno::ENOSPC { Errno::ENOLCK.into() } else { error }
+}
+
+impl Vfs {
+    /// Takes a lock and answers: EAGAIN if others are in the way. With `wait`, the frontend's name
+    /// for the request, it answers when the lock is granted, or EINTR after
+    /// [`Self::interrupt_lock`]; EDEADLK. Holds no thread meanwhile.
+    pub fn lock(
+        &self,
+        ino: InodeId,
+        request: &LockRequest,
+        wait: Option<u64>,
+        answer: LockAnswer,
+    ) {
+        let key = (request.kind, request.owner);
+        if self.locks.troubled.load(Ordering::SeqCst) {
+            self.settle_locks();
+        }
+        // Others may read once an exclusive lock becomes a shared one.
+        if !request.exclusive
+            && self.locks.owns(ino, key)
+            && let Err(error) = self.flush_locked(ino)
+        {
+            return answer(Err(error));
+        }
+        let mut ask = LockAsk {
+            kind: request.kind,
+            owner: request.owner,
+            range: request.range,
+            exclusive: request.exclusive,
+            pid: request.pid,
+            wait: None,
+        };
+        self.locks.begin(ino, key, Some(request.handle));
+        match wait {
+            Some(request) => {
+                let ticket = LockTicket(self.locks.next_ticket.fetch_add(1, Ordering::Relaxed));
+                ask.wait = Some(ticket);
+                let mut table = self.locks.table.lock();
+                if table.waits.len() >= WAITS_MAX {
+                    drop(table);
+                    self.locks.end(ino, key, None);
+                    return answer(Err(Errno::ENOLCK.into()));
+                }
+                // Before the request: the grant may be told before its reply is here.
+                table.waits.insert(ticket, Wait { ino, ask, request, answer });
+                drop(table);
+                self.ask_for(ino, ticket, &ask);
+            }
+            None => self.try_lock(ino, &ask, answer),
+        }
+    }
+
+    fn try_lock(&self, ino: InodeId, ask: &LockAsk, answer: LockAnswer) {
+        let key = (ask.kind, ask.owner);
+        for _ in 0..CLOSE_RACES_MAX {
+            let (closing, closes) = self.locks.closing(ino);
+            let before = self.changes.before();
+            match self.session.lock(ino, ask) {
+                Ok(done) => {
+                    let LockDone { state, remains, grants } = done;
+                    self.pass_grants(grants);
+                    self.locks.end(ino, key, Some(remains));
+                    return match state {
+                        LockState::Granted(attr) => {
+                            let fresh = self.changes.none_since(before, ino);
+                            self.see_version(ino, attr, fresh, answer);
+                        }
+                        LockState::Busy | LockState::Waiting => answer(Err(Errno::EAGAIN.into())),
+                    };
+                }
+                // The kernel tells of a last close in its own time: what is in the way may be
+                // what a program here has closed already.
+                Err(MetaError::Posix(Errno::EAGAIN))
+                    if closing || self.locks.closing(ino) != (false, closes) =>
+                {
+                    self.locks.await_closes(ino);
+                }
+                Err(error) => {
+                    let unsure = !matches!(error, MetaError::Posix(_));
+                    self.locks.end(ino, key, unsure.then_some(true));
+                    return answer(Err(no_room(error.into())));
+                }
+            }
+        }
+        self.locks.end(ino, key, None);
+        answer(Err(Errno::EAGAIN.into()));
+    }
+
+    /// Puts a wait into the queue, or asks what has become of it.
+    fn ask_for(&self, ino: InodeId, ticket: LockTicket, ask: &LockAsk) {
+        let before = self.changes.before();
+        match self.session.lock(ino, ask) {
+            Ok(LockDone { state, grants, .. }) => {
+                self.pass_grants(grants);
+                if let LockState::Granted(attr) = state {
+                    self.wait_granted(ticket, attr, self.changes.none_since(before, ino));
+                }
+            }
+            Err(error) => {
+                let Some(wait) = self.locks.take(ticket) else { return };
+                let unsure = !matches!(error, MetaError::Posix(_) | MetaError::Fenced);
+                if unsure {
+                    self.keep_unsettled(ino, (ask.kind, ask.owner), ask.range, Some(ticket));
+                }
+                self.locks.end(ino, (ask.kind, ask.owner), unsure.then_some(true));
+                (wait.answer)(Err(no_room(error.into())));
+            }
+        }
+    }
+
+    /// A lock that a program here waited for is its own. Also called for what others granted.
+    pub(crate) fn pass_grant(&self, grant: LockGrant) {
+        // Its message comes in order with those about changes, so nothing newer is known.
+        self.wait_granted(grant.ticket, grant.attr, true);
+    }
+
+    fn pass_grants(&self, grants: Vec<LockGrant>) {
+        for grant in grants {
+            self.wait_granted(grant.ticket, grant.attr, false);
+        }
+    }
+
+    fn wait_granted(&self, ticket: LockTicket, attr: Option<Attr>, fresh: bool) {
+        // Told twice: by a message and by the reply to a question.
+        let Some(wait) = self.locks.take(ticket) else { return };
+        self.locks.end(wait.ino, (wait.ask.kind, wait.ask.owner), Some(true));
+        self.see_version(wait.ino, attr, fresh, wait.answer);
+    }
+
+    /// Drops what is cached of versions before the one at which a lock was granted, and answers.
+    fn see_version(&self, ino: InodeId, attr: Option<Attr>, fresh: bool, answer: LockAnswer) {
+        let node = self.nodes.get(ino);
+        let mut state = node.lock();
+        let certain = match attr {
+            Some(attr) => {
+                state.floor = state.floor.max(attr.ctime);
+                if state.attr.is_none_or(|known| known.ctime < attr.ctime) {
+                    state.attr = fresh.then_some(attr);
+                }
+                state.kernel_certain.is_some_and(|version| version >= attr.ctime)
+            }
+            None => {
+                state.forget_committed();
+                false
+            }
+        };
+        drop(state);
+        if certain {
+            return answer(Ok(()));
+        }
+        let version = attr.map(|attr| attr.ctime);
+        if self.locks.jobs.0.send(Job::Answer { ino, version, answer }).is_err() {
+            tracing::error!("the thread that answers lock requests is gone");
+        }
+    }
+
+    /// Gives up locks in a range, after this mount's writes to the file have been committed. Their
+    /// failure is reported, and the locks are given up all the same.
+    pub fn unlock(&self, ino: InodeId, request: &LockRequest) -> Result<(), VfsError> {
+        let key = (request.kind, request.owner);
+        if !self.locks.owns(ino, key) {
+            return Ok(());
+        }
+        let flushed = self.flush_locked(ino);
+        self.give_up(ino, key, request.range)?;
+        flushed
+    }
+
+    /// A lock in the way of `request`, if any, and whether this mount has it.
+    pub fn test_lock(
+        &self,
+        ino: InodeId,
+        request: &LockRequest,
+    ) -> Result<Option<(LockFound, bool)>, VfsError> {
+        let ask = LockAsk {
+            kind: request.kind,
+            owner: request.owner,
+            range: request.range,
+            exclusive: request.exclusive,
+            pid: request.pid,
+            wait: None,
+        };
+        let found = self.session.test_lock(ino, &ask)?;
+        Ok(found.map(|found| (found, found.session == self.session.id())))
+    }
+
+    /// A descriptor was closed, and its data flushed: the owner's fcntl locks end. No round trip
+    /// if it has none.
+    pub fn close_locks(&self, ino: InodeId, owner: LockOwner) {
+        let key = (LockKind::Posix, owner);
+        if self.locks.owns(ino, key) {
+            self.end_locks(ino, &[key]);
+        }
+    }
+
+    /// An open file is gone: the locks that only it could give up end. No round trip if there are
+    /// none.
+    pub fn release_locks(&self, ino: InodeId, handle: u64, flock: Option<LockOwner>) {
+        if self.locks.files.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let keys = self.locks.left_behind(ino, handle, flock);
+        if !keys.is_empty() {
+            self.end_locks(ino, &keys);
+        }
+    }
+
+    fn end_locks(&self, ino: InodeId, keys: &[Key]) {
+        let _closing = Closing::begin(&self.locks, ino);
+        if let Err(error) = self.flush_locked(ino) {
+            tracing::error!(%ino, %error, "what was written under a lock was lost at its end");
+        }
+        for key in keys {
+            if let Err(error) = self.give_up(ino, *key, LockRange::WHOLE) {
+                tracing::warn!(%ino, %error, "locks of a closed file are given up later");
+                self.keep_unsettled(ino, *key, LockRange::WHOLE, None);
+            }
+        }
+    }
+
+    fn give_up(&self, ino: InodeId, key: Key, range: LockRange) -> Result<(), VfsError> {
+        self.locks.begin(ino, key, None);
+        match self.session.unlock(ino, key.0, key.1, range) {
+            Ok(done) => {
+                self.locks.end(ino, key, Some(done.remains));
+                self.pass_grants(done.grants);
+                Ok(())
+            }
+            Err(error) => {
+                self.locks.end(ino, key, None);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn flush_locked(&self, ino: InodeId) -> Result<(), VfsError> {
+        match self.nodes.known(ino) {
+            Some(node) => self.flush_node(&node),
+            None => Ok(()),
+        }
+    }
+
+    /// The program that waits in `request` got a signal: its wait ends, unless the lock has been
+    /// granted meanwhile. Requests that do not wait are ignored.
+    pub fn interrupt_lock(&self, request: u64) {
+        let found = {
+            let table = self.locks.table.lock();
+            let wait = table.waits.iter().find(|(_, wait)| wait.request == request);
+            wait.map(|(ticket, wait)| (*ticket, wait.ino, wait.ask))
+        };
+        let Some((ticket, ino, ask)) = found else { return };
+        let key = (ask.kind, ask.owner);
+        let before = self.changes.before();
+        let remains = match self.session.cancel_lock(ino, key.0, key.1, ticket) {
+            Ok(LockDone { state: LockState::Granted(attr), grants, .. }) => {
+                self.pass_grants(grants);
+                return self.wait_granted(ticket, attr, self.changes.none_since(before, ino));
+            }
+            Ok(done) => {
+                self.pass_grants(done.grants);
+                done.remains
+            }
+            Err(error) => {
+                tracing::warn!(%ino, %error, "an interrupted wait for a lock is withdrawn later");
+                self.keep_unsettled(ino, key, ask.range, Some(ticket));
+                true
+            }
+        };
+        if let Some(wait) = self.locks.take(ticket) {
+            self.locks.end(ino, key, Some(remains));
+            (wait.answer)(Err(Errno::EINTR.into()));
+        }
+    }
+
+    fn keep_unsettled(
+        &self,
+        ino: InodeId,
+        key: Key,
+        range: LockRange,
+        ticket: Option<LockTicket>,
+    ) {
+        self.locks.table.lock().unsettled.push(Unsettled { ino, key, range, ticket });
+        self.locks.troubled.store(true, Ordering::SeqCst);
+    }
+
+    /// Tells the server what it could not be told. Called at every heartbeat.
+    pub(crate) fn settle_locks(&self) {
+        if !self.locks.troubled.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        self.locks.ask_again();
+        let unsettled = std::mem::take(&mut self.locks.table.lock().unsettled);
+        for Unsettled { ino, key, range, ticket } in unsettled {
+            let withdrawn = match ticket {
+                None => Ok(false),
+                Some(ticket) => self.session.cancel_lock(ino, key.0, key.1, ticket).map(|done| {
+                    self.pass_grants(done.grants);
+                    done.state == LockState::Waiting
+                }),
+            };
+            let settled = match withdrawn {
+                Ok(true) => Ok(()),
+                Ok(false) => self.give_up(ino, key, range),
+                Err(error) => Err(error.into()),
+            };
+            match settled {
+                Ok(()) => {}
+                // All its locks are gone.
+                Err(VfsError::Meta(cause)) if matches!(*cause, MetaError::Fenced) => {}
+                Err(_) => self.keep_unsettled(ino, key, range, ticket),
+            }
+        }
+    }
+
+    pub(crate) fn locks_loop(&self) {
+        let jobs = self.locks.jobs.1.clone();
+        loop {
+            let job = select! {
+                recv(jobs) -> job => match job {
+                    Ok(job) => job,
+                    Err(_) => return,
+                },
+                recv(self.stopped.1) -> _ => return,
+            };
+            match job {
+                Job::Answer { ino, version, answer } => {
+                    self.kernel_cache.forget(&KernelChange::Inode(ino));
+                    if let Some(node) = self.nodes.known(ino) {
+                        let mut state = node.lock();
+                        state.kernel_certain = state.kernel_certain.max(version);
+                    }
+                    answer(Ok(()));
+                }
+                Job::AskAgain => self.ask_for_all(),
+            }
+        }
+    }
+
+    fn ask_for_all(&self) {
+        let waits: Vec<(LockTicket, InodeId, LockAsk)> = {
+            let table = self.locks.table.lock();
+            table.waits.iter().map(|(ticket, wait)| (*ticket, wait.ino, wait.ask)).collect()
+        };
+        let mut waits = waits;
+        // The order in which they came, should the server have forgotten them.
+        waits.sort_unstable_by_key(|(ticket, ..)| *ticket);
+        for (ticket, ino, ask) in waits {
+            self.ask_for(ino, ticket, &ask);
+        }
+    }
+
+    /// Ends all waits when the mount stops.
+    pub(crate) fn stop_locks(&self) {
+        let waits = std::mem::take(&mut self.locks.table.lock().waits);
+        for (_, wait) in waits {
+            (wait.answer)(Err(VfsError::Stopped));
+        }
+    }
+}
