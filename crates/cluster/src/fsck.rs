@@ -8,6 +8,7 @@
 mod census;
 mod data;
 mod finding;
+mod locks;
 mod paths;
 mod records;
 mod recount;

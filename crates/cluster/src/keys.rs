@@ -19,6 +19,8 @@ pub(crate) enum KeyKind {
     Extents(u64),
     /// Extended attributes.
     Xattrs(u64),
+    /// Advisory locks.
+    Locks(u64),
     /// One of the few records of the shard itself.
     Record,
     /// Nothing that this version writes.
@@ -26,8 +28,10 @@ pub(crate) enum KeyKind {
 }
 
 /// Keys that belong to the shard as a whole: volume record, ring, control record, heartbeats,
-/// acknowledgements, orphans, holds, slice ranges, the counter of fsync.
-const RECORDS: [&[u8]; 9] = [b"v", b"ring", b"c", b"b", b"q", b"o", b"h", b"g", b"barrier"];
+/// acknowledgements, orphans, holds, slice ranges, the counter of fsync, who has locks and who waits
+/// for some.
+const RECORDS: [&[u8]; 11] =
+    [b"v", b"ring", b"c", b"b", b"q", b"o", b"h", b"g", b"barrier", b"ks", b"kw"];
 
 /// `rfs:{<volume>/<shard>}:`
 pub(crate) fn prefix(volume: &VolumeName, shard: u16) -> Vec<u8> {
@@ -54,6 +58,7 @@ pub(crate) fn classify(rest: &[u8]) -> KeyKind {
         (b'i', Some(local)) => KeyKind::Inline(local),
         (b'x', Some(local)) => KeyKind::Extents(local),
         (b'e', Some(local)) => KeyKind::Xattrs(local),
+        (b'k', Some(local)) => KeyKind::Locks(local),
         _ => KeyKind::Unknown,
     }
 }
@@ -80,6 +85,8 @@ mod tests {
         assert_eq!(classify(b"i0"), KeyKind::Inline(0));
         assert_eq!(classify(b"x281474976710655"), KeyKind::Extents((1 << 48) - 1));
         assert_eq!(classify(b"e5"), KeyKind::Xattrs(5));
+        assert_eq!(classify(b"k9"), KeyKind::Locks(9));
+        assert_eq!(classify(b"ks"), KeyKind::Record);
         assert_eq!(classify(b"ring"), KeyKind::Record);
         for unknown in [&b""[..], b"a", b"a01", b"d7", b"d7:", b"d:3", b"z1", b"x281474976710656"] {
             assert_eq!(classify(unknown), KeyKind::Unknown, "{}", unknown.escape_ascii());

@@ -325,6 +325,22 @@ fn hold_of_nobody() {
 }
 
 #[test]
+fn lock_of_nobody() {
+    breaks("lock-of-nobody", Some("/empty"), |w| {
+        let member = [77u64.to_be_bytes(), w.ino("empty").to_bytes()].concat();
+        w.raw(&[b"ZADD", b"@ks", b"0", &member]);
+    });
+}
+
+#[test]
+fn bad_locks() {
+    breaks("bad-locks", Some("/empty"), |w| {
+        let key = format!("@k{}", w.ino("empty").local());
+        w.raw(&[b"HSET", key.as_bytes(), b"p", b"short"]);
+    });
+}
+
+#[test]
 fn session_rests() {
     breaks("session-rests", None, |w| {
         w.raw(&[b"HSET", b"@g", &77u64.to_be_bytes(), &[0; 16]]);

@@ -86,6 +86,8 @@ pub enum Finding {
     BeyondSize { ino: InodeId, chunk: u32 },
     // The shard's own records.
     HoldOfNobody { ino: InodeId, session: SessionId },
+    LockOfNobody { ino: InodeId, session: SessionId },
+    BadLocks { ino: InodeId, why: &'static str },
     SessionRests { session: SessionId },
     WrongSessionCount { says: u64, found: u64 },
     WrongUsage { says: (i64, i64), found: (u64, u64), in_flux: bool },
@@ -144,6 +146,8 @@ impl Finding {
             F::LeftoverPart { .. }
             | F::UnlistedOrphan { .. }
             | F::HoldOfNobody { .. }
+            | F::LockOfNobody { .. }
+            | F::BadLocks { .. }
             | F::SessionRests { .. }
             | F::SurplusCopies { .. }
             | F::GarbageBlocks { .. } => Severity::Garbage,
@@ -182,6 +186,8 @@ impl Finding {
             F::SliceLengths { .. } => "slice-lengths",
             F::BeyondSize { .. } => "beyond-size",
             F::HoldOfNobody { .. } => "hold-of-nobody",
+            F::LockOfNobody { .. } => "lock-of-nobody",
+            F::BadLocks { .. } => "bad-locks",
             F::SessionRests { .. } => "session-rests",
             F::WrongSessionCount { .. } => "wrong-session-count",
             F::WrongUsage { .. } => "wrong-usage",
@@ -228,6 +234,8 @@ impl Finding {
             | F::SliceLengths { ino, .. }
             | F::BeyondSize { ino, .. }
             | F::HoldOfNobody { ino, .. }
+            | F::LockOfNobody { ino, .. }
+            | F::BadLocks { ino, .. }
             | F::MissingCopies { ino, .. }
             | F::BadCopies { ino, .. }
             | F::LostBlocks { ino, .. }
@@ -353,6 +361,11 @@ impl Finding {
                 "inode {ino} is held open by session {session}, which does not exist: it will \
                  never be removed"
             ),
+            F::LockOfNobody { ino, session } => format!(
+                "inode {ino} is locked by session {session}, which does not exist: others may wait \
+                 for ever"
+            ),
+            F::BadLocks { ino, why } => format!("the locks of inode {ino} are wrong: {why}"),
             F::SessionRests { session } => format!(
                 "records of session {session}, which does not exist, take up memory and may keep \
                  blocks from garbage collection"

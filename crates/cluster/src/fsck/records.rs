@@ -79,6 +79,7 @@ fn check_shard(
         census.report(job, Finding::WrongSessionCount { says, found });
     }
     check_orphans(shard, census, job, &sessions, orphans)?;
+    super::locks::check(shard, census, job, &sessions)?;
     if !control.is_empty() {
         check_counters(shard, census, job, &control, !sessions.is_empty());
         check_ring(shard, census, job, &control)?;
