@@ -400,9 +400,7 @@ fn a_killed_mounts_locks_go_with_its_lease() {
     let reaper = ringfs_meta::Volume::open(&volume.meta.endpoint(), timeouts, &name).unwrap();
     assert!(two.answers.recv_timeout(MOMENT).is_err(), "the lease has not ended yet");
     // As any mount does after 60 seconds of silence.
-    eventually("the session ends", || {
-        !reaper.reap(Duration::from_secs(5)).unwrap().is_empty()
-    });
+    eventually("the session ends", || !reaper.reap(Duration::from_secs(5)).unwrap().is_empty());
     assert_eq!(two.answer(), "ok");
     drop((one, two));
     eventually("the keys go with the locks", || lock_keys(&volume) == 0);

@@ -73,6 +73,14 @@ fn each_operation_is_one_round_trip() {
         let mut file = File::create_new(p(format!("d/w{i}"))).unwrap();
         file.write_all(&[1; 4096]).unwrap();
     });
+    let locked = File::open(p("d/w1".into())).unwrap();
+    each(&volume, "lock", 1, |i| {
+        if i % 2 == 0 { locked.lock() } else { locked.lock_shared() }.unwrap()
+    });
+    each(&volume, "lock and unlock", 2, |_| {
+        locked.lock().unwrap();
+        locked.unlock().unwrap();
+    });
     let path = p("d/w0".into());
     let mut appended = File::options().append(true).open(&path).unwrap();
     each(&volume, "write and fsync", 1, |_| {

@@ -448,13 +448,7 @@ impl Filesystem for RingFs {
         })
     }
 
-    fn setlk_later(
-        &self,
-        _: &Request<'_>,
-        ino: u64,
-        lock: &wire::LockRequest,
-        reply: ReplyLater,
-    ) {
+    fn setlk_later(&self, _: &Request<'_>, ino: u64, lock: &wire::LockRequest, reply: ReplyLater) {
         self.take_lock(ino, lock, None, reply);
     }
 

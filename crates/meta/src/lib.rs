@@ -32,8 +32,8 @@ pub use session::{CommitFailed, Session, SliceLease, UndecidedCommit, Watch};
 pub use types::{
     Beat, Changed, ChunkExtents, Commit, CommitData, CommitRequest, Committed, Compacted, Created,
     DIR_COOKIE_MIN, DirItem, DirPage, Event, Fate, Found, Known, LockAsk, LockDone, LockFound,
-    LockGrant, LockKind, LockOwner, LockRange, LockState, LockTicket, NewInode, OpenData, Opened, Pulse,
-    Purge, Removed, RenameMode, Renamed, SessionInfo, SessionRecord, SetAttr, SlicesInFlight,
-    Unlinked, Usage, Victim, XattrMode,
+    LockGrant, LockKind, LockOwner, LockRange, LockState, LockTicket, NewInode, OpenData, Opened,
+    Pulse, Purge, Removed, RenameMode, Renamed, SessionInfo, SessionRecord, SetAttr,
+    SlicesInFlight, Unlinked, Usage, Victim, XattrMode,
 };
 pub use volume::{ChunkFound, EntryFound, Volume};

@@ -172,7 +172,16 @@ impl<'a> World<'a> {
             })
             .collect();
         let model = Model::default();
-        World { f, sessions, events, _watches: watches, files, model, tickets: 0, heard: HashSet::new() }
+        World {
+            f,
+            sessions,
+            events,
+            _watches: watches,
+            files,
+            model,
+            tickets: 0,
+            heard: HashSet::new(),
+        }
     }
 
     fn record(&self, file: usize, field: &str) -> Vec<u8> {
@@ -292,7 +301,8 @@ impl<'a> World<'a> {
     fn run(&mut self, op: Op) {
         match op {
             // A process that waits does nothing else.
-            Op::Lock { who, .. } | Op::Unlock { who, .. } if self.model.waits.contains_key(&who) => {}
+            Op::Lock { who, .. } | Op::Unlock { who, .. }
+                if self.model.waits.contains_key(&who) => {}
             Op::Lock { file, who, from, to, exclusive, wait } => {
                 self.lock(file, who, range(from, to), exclusive, wait);
             }
@@ -300,8 +310,7 @@ impl<'a> World<'a> {
                 let owner = LockOwner(who.1);
                 let range = range(from, to);
                 let session = &self.sessions[who.0];
-                let done =
-                    session.unlock(self.files[file], LockKind::Posix, owner, range).unwrap();
+                let done = session.unlock(self.files[file], LockKind::Posix, owner, range).unwrap();
                 self.model.set(file, who, range, None);
                 assert_eq!(done.remains, self.model.holds(file, who));
                 self.note_grants(who.0, &done.grants);
@@ -367,7 +376,12 @@ fn assert_no_lock_keys(f: &Fixture) {
 
 #[test]
 fn ranges_queues_and_deadlocks_are_as_in_the_model() {
-    let config = ProptestConfig { cases: 24, max_shrink_iters: 100, failure_persistence: None, ..Default::default() };
+    let config = ProptestConfig {
+        cases: 24,
+        max_shrink_iters: 100,
+        failure_persistence: None,
+        ..Default::default()
+    };
     proptest!(config, |(ops in proptest::collection::vec(op(), 20..100))| {
         let f = Fixture::new();
         let mut world = World::new(&f);
@@ -408,7 +422,8 @@ fn readers_wait_behind_a_waiting_writer_and_are_granted_together() {
         assert_eq!(done.state, LockState::Waiting);
     }
     let tickets = |done: LockDone| done.grants.iter().map(|g| g.ticket.0).collect::<Vec<_>>();
-    let unlock = |owner| s.unlock(ino, LockKind::Flock, LockOwner(owner), LockRange::WHOLE).unwrap();
+    let unlock =
+        |owner| s.unlock(ino, LockKind::Flock, LockOwner(owner), LockRange::WHOLE).unwrap();
     assert_eq!(tickets(unlock(1)), [2]);
     assert_eq!(tickets(unlock(2)), [3, 4, 5]);
     assert_eq!(s.lock(ino, &whole(6, true, None)).map_err(posix), Err(Errno::EAGAIN));
@@ -426,7 +441,8 @@ fn the_order_of_a_queue_makes_no_deadlock() {
     let f = Fixture::new();
     let s = &f.session;
     let [a, b] = [b"a", b"b"].map(|n| s.create(InodeId::ROOT, n, &file(), t(1)).unwrap().attr.ino);
-    let posix_ask = |owner, exclusive, wait| LockAsk { kind: LockKind::Posix, ..whole(owner, exclusive, wait) };
+    let posix_ask =
+        |owner, exclusive, wait| LockAsk { kind: LockKind::Posix, ..whole(owner, exclusive, wait) };
     // 1 reads a, 2 holds b; 3 waits to write a. When 2 asks to read a it must wait behind 3 for
     // fairness' sake; when 1 asks for b then, it would wait for itself by that alone.
     assert!(granted(&s.lock(a, &posix_ask(1, false, None)).unwrap()));
@@ -448,7 +464,8 @@ fn the_end_of_a_session_frees_its_locks_and_wakes_who_waits() {
     assert_eq!(dead.lock(ino, &whole(2, true, Some(1))).unwrap().state, LockState::Waiting);
     let (sender, events) = channel();
     let sender = std::sync::Mutex::new(sender);
-    let watch = s.watch(Box::new(move |event| sender.lock().unwrap().send(event).unwrap())).unwrap();
+    let watch =
+        s.watch(Box::new(move |event| sender.lock().unwrap().send(event).unwrap())).unwrap();
     assert_eq!(s.lock(ino, &whole(1, true, Some(9))).unwrap().state, LockState::Waiting);
     dead.end().unwrap();
     match events.recv_timeout(Duration::from_secs(10)).unwrap() {

@@ -239,13 +239,7 @@ impl Vfs {
     /// Takes a lock and answers: EAGAIN if others are in the way. With `wait`, the frontend's name
     /// for the request, it answers when the lock is granted, or EINTR after
     /// [`Self::interrupt_lock`]; EDEADLK. Holds no thread meanwhile.
-    pub fn lock(
-        &self,
-        ino: InodeId,
-        request: &LockRequest,
-        wait: Option<u64>,
-        answer: LockAnswer,
-    ) {
+    pub fn lock(&self, ino: InodeId, request: &LockRequest, wait: Option<u64>, answer: LockAnswer) {
         let key = (request.kind, request.owner);
         if self.locks.troubled.load(Ordering::SeqCst) {
             self.settle_locks();
@@ -507,13 +501,7 @@ impl Vfs {
         }
     }
 
-    fn keep_unsettled(
-        &self,
-        ino: InodeId,
-        key: Key,
-        range: LockRange,
-        ticket: Option<LockTicket>,
-    ) {
+    fn keep_unsettled(&self, ino: InodeId, key: Key, range: LockRange, ticket: Option<LockTicket>) {
         self.locks.table.lock().unsettled.push(Unsettled { ino, key, range, ticket });
         self.locks.troubled.store(true, Ordering::SeqCst);
     }

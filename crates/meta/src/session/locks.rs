@@ -71,13 +71,9 @@ impl Session {
         owner: LockOwner,
         range: LockRange,
     ) -> Result<LockDone, MetaError> {
-        let request = [
-            &ino.to_bytes()[..],
-            &[kind.letter()],
-            &owner.0.to_be_bytes(),
-            &range.checked()?,
-        ]
-        .concat();
+        let request =
+            [&ino.to_bytes()[..], &[kind.letter()], &owner.0.to_be_bytes(), &range.checked()?]
+                .concat();
         let rest = done(self.of(ino)?.lanes.mutate(&scripts::UNLOCK, &[&request])?)?;
         lock_done("unlock", ino, rest)
     }
@@ -143,7 +139,8 @@ fn lock_done(script: &'static str, ino: InodeId, rest: Bytes) -> Result<LockDone
             return Err(MetaError::Corrupt(format!("the script \"{script}\" answered {other}")));
         }
     };
-    let unreadable = || MetaError::Corrupt(format!("unreadable grants in the reply of \"{script}\""));
+    let unreadable =
+        || MetaError::Corrupt(format!("unreadable grants in the reply of \"{script}\""));
     let rest = reply.rest();
     let (mut rest, mut grants) = (&rest[..], Vec::new());
     while !rest.is_empty() {
