@@ -57,6 +57,25 @@ fn a_reply_that_was_lost_is_given_again() {
             s.rename(ROOT, b"warm", ROOT, b"cold", RenameMode::NoReplace, Victim::Unknown, t(5));
         assert_eq!(moved.unwrap().attr.ino, warm);
     });
+    // Locks: a wait takes one place, and the reply that tells of a grant is given again.
+    let ask = |owner, wait: Option<u64>| LockAsk {
+        kind: LockKind::Posix,
+        owner: LockOwner(owner),
+        range: LockRange::WHOLE,
+        exclusive: true,
+        pid: 1,
+        wait: wait.map(LockTicket),
+    };
+    let unlock = |owner| s.unlock(warm, LockKind::Posix, LockOwner(owner), LockRange::WHOLE);
+    s.lock(warm, &ask(1, None)).unwrap();
+    unlock(1).unwrap();
+    cut(&|| assert!(matches!(s.lock(warm, &ask(1, None)).unwrap().state, LockState::Granted(_))));
+    cut(&|| assert_eq!(s.lock(warm, &ask(2, Some(7))).unwrap().state, LockState::Waiting));
+    cut(&|| {
+        let grants = unlock(1).unwrap().grants;
+        assert_eq!(grants.iter().map(|grant| grant.ticket).collect::<Vec<_>>(), [LockTicket(7)]);
+    });
+    assert!(unlock(2).unwrap().grants.is_empty());
     assert_eq!(s.open(warm, None).unwrap().attr.size, 2);
     assert_eq!(s.lookup(ROOT, b"cold").unwrap().parent.entries, 1);
 }
