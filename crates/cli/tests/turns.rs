@@ -95,8 +95,7 @@ impl Player {
                 let to = from + len + self.choices.below(size / 2);
                 let (mut read, mut write, mut left) = (from as u64, to as u64, len);
                 while left > 0 {
-                    let done =
-                        copy_file_range(file, Some(&mut read), file, Some(&mut write), left);
+                    let done = copy_file_range(file, Some(&mut read), file, Some(&mut write), left);
                     left -= done.unwrap();
                 }
                 self.grow(to + len);
@@ -133,8 +132,7 @@ fn two_mounts_that_take_turns_see_one_file() {
     let mut said: Vec<String> = Vec::new();
     while done < operations {
         let who = player.choices.below(2);
-        let file =
-            OpenOptions::new().read(true).write(true).open(mounts[who].path("f")).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(mounts[who].path("f")).unwrap();
         let size = file.metadata().unwrap().len();
         assert_eq!(size, player.bytes.len() as u64, "seed {seed}, after {said:#?}");
         for _ in 0..1 + player.choices.below(4) {

@@ -19,6 +19,7 @@
 //! | `b` | zset | sessions by the second of their last heartbeat | finds the silent ones |
 //! | `q` | zset | sessions by the last orphan that they have acknowledged | the first tells what all have |
 //! | `g` | hash | session: the ranges of slices handed out to it | tells blocks being written from garbage |
+//! | `r` | hash | slice: chunks that show it beyond the first; only slices that several show | a block goes when its last owner goes; who never shares pays nothing |
 //! | `barrier` | string | a counter that fsync raises before WAIT | a wait after a mere read returns at once on some servers |
 //! | `~` | | never exists | deleting it first lets a script write when memory is full |
 //! | `inv` | channel | what mutations changed, for the caches of other sessions | |

@@ -1,10 +1,12 @@
 //! A session: what a mount works with.
 
+mod clones;
 mod data;
 mod life;
 mod names;
 mod ranges;
 mod slices;
+mod sparse;
 mod watch;
 mod xattrs;
 
