@@ -29,7 +29,7 @@ local size, top = unpack('>I8', attr, 17), unpack('>I8', A, 25)
 if top < size then top = size end
 if top > size and S[7] and S[7] ~= '0' and S[5] + top - size > tonumber(S[7]) then return '\28' end
 
-local name, longest, shared = fmt('%d', l), 0, 0
+local name, longest, shared = fmt('%d', l), 0, false
 local xkey = P .. 'x' .. name
 for i = 4 + 2 * n, #ARGV, 2 do
   local chunk, added = ARGV[i], ARGV[i + 1]
@@ -46,12 +46,15 @@ for i = 4 + 2 * n, #ARGV, 2 do
   end
   if #added > 0 then
     call('HSET', xkey, chunk, had .. added)
-    shared = shared + share(added, had)
+    share(added, had)
+    -- Also where the chunk itself shows the slice already: a compaction that read the chunk before
+    -- must not take it for dropped.
+    if #slices_of(added, seen_in('')) > 0 then shared = true end
     if #had + #added > longest then longest = #had + #added end
   end
 end
 if longest > 0 and flags % 4 < 2 then flags = flags + 2 end
-if shared > 0 then
+if shared then
   call('HINCRBY', C, 'shares', 1)
   if sflags % 32 < 16 then
     call('HSET', skey, sfield, sub(sattr, 1, 2) .. pack('>I2', sflags + 16) .. sub(sattr, 5))

@@ -29,6 +29,8 @@ mod open;
 mod pending;
 mod read;
 mod removal;
+mod share;
+mod sparse;
 mod streams;
 mod upkeep;
 mod upload;
@@ -41,6 +43,8 @@ pub use error::VfsError;
 pub use names::{DirListing, Looked};
 pub use node::without_set_id;
 pub use open::Opened;
+pub use share::Place;
+pub use sparse::{Allocation, Seek};
 pub use upkeep::Placements;
 pub use write::WriteMode;
 
