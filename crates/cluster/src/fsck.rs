@@ -11,6 +11,7 @@ mod finding;
 mod paths;
 mod records;
 mod recount;
+mod sharing;
 mod tree;
 mod usage;
 

@@ -12,7 +12,9 @@
 //!    has been removed since.
 //! 3. *Which blocks are there?* A block in neither set can belong to no file, now or later: slice
 //!    numbers are never given out twice.
-//! 4. Before anything is deleted 2 is asked once more, as a second lock on the door.
+//! 4. Before anything is deleted 2 is asked once more, and this time no copy may have shared a slice
+//!    meanwhile: a file that is copied to where the scan has been, and then removed from where it has
+//!    yet to come, would be missed.
 //!
 //! Interrupted anywhere, what was removed was garbage; the next run finds the rest.
 
@@ -21,8 +23,10 @@ use crate::job::Job;
 use crate::nodes::NODE_BATCH_MAX;
 use crate::references::References;
 use crate::subject::{Subject, blocks_of};
-use ringfs_base::{BlockId, InodeId};
-use ringfs_meta::{Beat, ExtentRecord, Purge, Session, SessionInfo, SlicesInFlight};
+use ringfs_base::{BlockId, Clock, InodeId, SystemClock, Timestamp};
+use ringfs_meta::{
+    Beat, ExtentRecord, Fate, FileKind, Purge, Session, SessionInfo, SlicesInFlight, Victim,
+};
 use ringfs_store::NodeIndex;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -34,6 +38,10 @@ const ROUND_BLOCKS_MAX: usize = 1 << 20;
 const ORPHANS_BATCH: u32 = 256;
 /// Orphans that a dry run counts at most.
 const ORPHANS_COUNT_MAX: u32 = 1_000_000;
+/// How often references are read again because files were cloned meanwhile.
+const SETTLE_TRIES_MAX: u32 = 16;
+/// Names removed from an unfinished clone between two looks at its directories.
+const LISTING_NAMES: u32 = 256;
 /// The tool's own session tells that it is alive this often.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// A round removes something, or it is the last; more rounds than this mean that blocks come back.
@@ -171,19 +179,23 @@ fn purge_all(subject: &Subject, session: &Session, job: &Job) -> Result<u64, Clu
             if refused.contains(&ino) {
                 continue;
             }
-            if last_beat.elapsed() >= BEAT_EVERY {
-                let epoch = session.epoch();
-                session.heartbeat(&Beat { holds: &[], oldest_slice: None, epoch })?;
-                last_beat = Instant::now();
-            }
-            match session.purge(ino)? {
+            beat(session, &mut last_beat)?;
+            let purge = match session.purge(ino)? {
+                Purge::Populated => {
+                    empty(subject, session, ino, job, &mut last_beat)?;
+                    session.purge(ino)?
+                }
+                purge => purge,
+            };
+            match purge {
                 Purge::Done(freed) => {
                     remove_freed(subject, &freed, job)?;
                     purged += 1;
                     progress = true;
                 }
                 Purge::Gone => progress = true,
-                Purge::Held => {
+                // Somebody is filling it again, which nobody should.
+                Purge::Held | Purge::Populated => {
                     refused.insert(ino);
                 }
             }
@@ -193,6 +205,66 @@ fn purge_all(subject: &Subject, session: &Session, job: &Job) -> Result<u64, Clu
             return Ok(purged);
         }
     }
+}
+
+fn beat(session: &Session, last: &mut Instant) -> Result<(), ClusterError> {
+    if last.elapsed() >= BEAT_EVERY {
+        let epoch = session.epoch();
+        session.heartbeat(&Beat { holds: &[], oldest_slice: None, epoch })?;
+        *last = Instant::now();
+    }
+    Ok(())
+}
+
+/// Removes everything below a directory that no name leads to: what a clone left behind.
+fn empty(
+    subject: &Subject,
+    session: &Session,
+    top: InodeId,
+    job: &Job,
+    last_beat: &mut Instant,
+) -> Result<(), ClusterError> {
+    // The directories on the way down, with the name of each in the one before.
+    let mut way: Vec<(InodeId, Vec<u8>)> = vec![(top, Vec::new())];
+    while let Some((dir, name)) = way.last().cloned() {
+        beat(session, last_beat)?;
+        job.advance(1)?;
+        let mut below = None;
+        let mut after = 0;
+        loop {
+            let page = session.readdir(dir, after, LISTING_NAMES, false)?;
+            for item in page.items {
+                if item.kind == FileKind::Directory {
+                    below.get_or_insert((item.ino, item.name));
+                    continue;
+                }
+                let victim = Victim::NotOpen(item.ino);
+                let gone = session.unlink(dir, &item.name, victim, now())?;
+                if let Fate::Purged(freed) = gone.removed.fate {
+                    remove_freed(subject, &freed, job)?;
+                }
+            }
+            match page.next {
+                // Files are gone when the directory is listed again, below which there is none.
+                Some(next) if below.is_none() => after = next,
+                _ => break,
+            }
+        }
+        match below {
+            Some(directory) => way.push(directory),
+            None => {
+                way.pop();
+                if let Some((parent, _)) = way.last() {
+                    session.rmdir(*parent, &name, Victim::NotOpen(dir), now())?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
 }
 
 /// What fails here is garbage that the rest of the run, or the next one, finds.
@@ -230,7 +302,7 @@ fn collect(
             return Ok(());
         }
         if options.delete {
-            let again = References::read(&subject.volume, job)?;
+            let again = settled_references(subject, job)?;
             garbage.retain(|block| !again.has(*block));
         }
         let removed_before = found.removed_blocks;
@@ -241,6 +313,18 @@ fn collect(
         }
     }
     Ok(())
+}
+
+/// All references of a time in which no slice found another owner.
+fn settled_references(subject: &Subject, job: &Job) -> Result<References, ClusterError> {
+    for _ in 0..SETTLE_TRIES_MAX {
+        let before = subject.volume.shares()?;
+        let references = References::read(&subject.volume, job)?;
+        if subject.volume.shares()? == before {
+            return Ok(references);
+        }
+    }
+    Err(ClusterError::Unsure("files are being cloned all the time".to_owned()))
 }
 
 /// What one pass over a node's blocks found.

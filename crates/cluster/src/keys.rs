@@ -26,8 +26,8 @@ pub(crate) enum KeyKind {
 }
 
 /// Keys that belong to the shard as a whole: volume record, ring, control record, heartbeats,
-/// acknowledgements, orphans, holds, slice ranges, the counter of fsync.
-const RECORDS: [&[u8]; 9] = [b"v", b"ring", b"c", b"b", b"q", b"o", b"h", b"g", b"barrier"];
+/// acknowledgements, orphans, holds, slice ranges, owners of shared slices, the counter of fsync.
+const RECORDS: [&[u8]; 10] = [b"v", b"ring", b"c", b"b", b"q", b"o", b"h", b"g", b"r", b"barrier"];
 
 /// `rfs:{<volume>/<shard>}:`
 pub(crate) fn prefix(volume: &VolumeName, shard: u16) -> Vec<u8> {
