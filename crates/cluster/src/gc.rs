@@ -20,17 +20,16 @@
 
 use crate::error::ClusterError;
 use crate::job::Job;
+use crate::leftovers::{Alive, empty, remove_freed};
 use crate::nodes::NODE_BATCH_MAX;
 use crate::references::References;
-use crate::subject::{Subject, blocks_of};
-use ringfs_base::{BlockId, Clock, InodeId, SystemClock, Timestamp};
-use ringfs_meta::{
-    Beat, ExtentRecord, Fate, FileKind, Purge, Session, SessionInfo, SlicesInFlight, Victim,
-};
+use crate::subject::Subject;
+use ringfs_base::{BlockId, InodeId};
+use ringfs_meta::{Purge, Session, SessionInfo, SlicesInFlight};
 use ringfs_store::NodeIndex;
 use serde::Serialize;
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Garbage of one node that is kept in mind at a time; more is dealt with in rounds.
 const ROUND_BLOCKS_MAX: usize = 1 << 20;
@@ -40,10 +39,6 @@ const ORPHANS_BATCH: u32 = 256;
 const ORPHANS_COUNT_MAX: u32 = 1_000_000;
 /// How often references are read again because files were cloned meanwhile.
 const SETTLE_TRIES_MAX: u32 = 16;
-/// Names removed from an unfinished clone between two looks at its directories.
-const LISTING_NAMES: u32 = 256;
-/// The tool's own session tells that it is alive this often.
-const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// A round removes something, or it is the last; more rounds than this mean that blocks come back.
 const ROUNDS_MAX: u32 = 100_000;
 
@@ -171,7 +166,7 @@ fn purge_orphans(subject: &Subject, job: &Job, report: &mut GcReport) -> Result<
 fn purge_all(subject: &Subject, session: &Session, job: &Job) -> Result<u64, ClusterError> {
     let mut purged = 0;
     let mut refused: HashSet<InodeId> = HashSet::new();
-    let mut last_beat = Instant::now();
+    let mut alive = Alive::new(session);
     loop {
         let orphans = session.purgeable(ORPHANS_BATCH)?;
         let mut progress = false;
@@ -179,10 +174,10 @@ fn purge_all(subject: &Subject, session: &Session, job: &Job) -> Result<u64, Clu
             if refused.contains(&ino) {
                 continue;
             }
-            beat(session, &mut last_beat)?;
+            alive.beat()?;
             let purge = match session.purge(ino)? {
                 Purge::Populated => {
-                    empty(subject, session, ino, job, &mut last_beat)?;
+                    empty(subject, &mut alive, ino, job)?;
                     session.purge(ino)?
                 }
                 purge => purge,
@@ -205,80 +200,6 @@ fn purge_all(subject: &Subject, session: &Session, job: &Job) -> Result<u64, Clu
             return Ok(purged);
         }
     }
-}
-
-fn beat(session: &Session, last: &mut Instant) -> Result<(), ClusterError> {
-    if last.elapsed() >= BEAT_EVERY {
-        let epoch = session.epoch();
-        session.heartbeat(&Beat { holds: &[], oldest_slice: None, epoch })?;
-        *last = Instant::now();
-    }
-    Ok(())
-}
-
-/// Removes everything below a directory that no name leads to: what a clone left behind.
-fn empty(
-    subject: &Subject,
-    session: &Session,
-    top: InodeId,
-    job: &Job,
-    last_beat: &mut Instant,
-) -> Result<(), ClusterError> {
-    // The directories on the way down, with the name of each in the one before.
-    let mut way: Vec<(InodeId, Vec<u8>)> = vec![(top, Vec::new())];
-    while let Some((dir, name)) = way.last().cloned() {
-        beat(session, last_beat)?;
-        job.advance(1)?;
-        let mut below = None;
-        let mut after = 0;
-        loop {
-            let page = session.readdir(dir, after, LISTING_NAMES, false)?;
-            for item in page.items {
-                if item.kind == FileKind::Directory {
-                    below.get_or_insert((item.ino, item.name));
-                    continue;
-                }
-                let victim = Victim::NotOpen(item.ino);
-                let gone = session.unlink(dir, &item.name, victim, now())?;
-                if let Fate::Purged(freed) = gone.removed.fate {
-                    remove_freed(subject, &freed, job)?;
-                }
-            }
-            match page.next {
-                // Files are gone when the directory is listed again, below which there is none.
-                Some(next) if below.is_none() => after = next,
-                _ => break,
-            }
-        }
-        match below {
-            Some(directory) => way.push(directory),
-            None => {
-                way.pop();
-                if let Some((parent, _)) = way.last() {
-                    session.rmdir(*parent, &name, Victim::NotOpen(dir), now())?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn now() -> Timestamp {
-    SystemClock.now()
-}
-
-/// What fails here is garbage that the rest of the run, or the next one, finds.
-fn remove_freed(subject: &Subject, freed: &[ExtentRecord], job: &Job) -> Result<(), ClusterError> {
-    for record in freed.iter().filter(|record| !record.is_hole()) {
-        let blocks: Vec<BlockId> =
-            blocks_of(record.slice, subject.blocks_in(record.slice_len)).collect();
-        job.spend(0)?;
-        let removed = subject.store.remove(&blocks);
-        if !removed.unreached.is_empty() {
-            tracing::debug!(nodes = ?removed.unreached, "blocks of an orphan stay behind");
-        }
-    }
-    Ok(())
 }
 
 fn collect(
@@ -396,7 +317,7 @@ fn remove_garbage(
     Ok(())
 }
 
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
