@@ -273,7 +273,7 @@ fn small_and_inline_files_are_copied_too() {
         copy_all(&source, 0, &target, 0, grown);
         copy_all(&source, 3, &target, grown, 5);
         drop(target);
-        bytes.extend_from_slice(&bytes[3..8].to_vec());
+        bytes.extend_from_within(3..8);
         assert!(fs::read(b.path("t")).unwrap() == bytes, "{len} {grown}");
     }
     // What programs do: cp uses the same call.

@@ -7,7 +7,7 @@
 //! | key | type | holds | because |
 //! | --- | --- | --- | --- |
 //! | `v` | hash | the volume's record, readable fields (shard 0 only) | read once a mount, and by people |
-//! | `c` | hash | the control record: counters, limits, ring epoch, `s`+id sessions, `i`+id who they are, `l`+id+lane what each lane did last | one HMGET tells a mutation all it must know before it begins |
+//! | `c` | hash | the control record: counters (`shares`: times that slices got another owner), limits, ring epoch, `s`+id sessions, `i`+id who they are, `l`+id+lane what each lane did last | one HMGET tells a mutation all it must know before it begins |
 //! | `ring` | string | the ring's encoded table | |
 //! | `a<n>` | hash | attributes of the inodes 64n to 64n+63, field = number mod 64 | 64 short values in one listpack share the cost of a key (some 90 bytes) |
 //! | `d<dir>:<bucket>` | hash | names: inode (8) and type (1) | below 128 names a listpack, 29 bytes a name instead of 100 |

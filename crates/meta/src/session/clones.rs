@@ -10,8 +10,9 @@ use crate::scripts;
 use crate::shard::done;
 use crate::types::{CloneItem, Cloned, Committed, NewInode, ShareRequest, Shared};
 use ringfs_base::limits::{CHUNK_BYTES, FILE_BYTES_MAX, NAME_BYTES_MAX};
-use ringfs_base::{Errno, InodeId, Timestamp};
+use ringfs_base::{Errno, InodeId, SliceId, Timestamp};
 use sha1::{Digest, Sha1};
+use std::collections::HashSet;
 
 /// First byte of share's reply that says that the source is another than the caller read.
 const CHANGED: u8 = 245;
@@ -29,10 +30,9 @@ impl Session {
         if source.shard() != destination.shard() {
             return Err(Errno::EXDEV.into());
         }
-        let shown = |record: &ExtentRecord| {
-            record.is_hole()
-                || read.iter().any(|(_, all)| all.iter().any(|known| known.slice == record.slice))
-        };
+        let known: HashSet<SliceId> =
+            read.iter().flat_map(|(_, all)| all.iter().map(|record| record.slice)).collect();
+        let shown = |record: &ExtentRecord| record.is_hole() || known.contains(&record.slice);
         let sound = records
             .iter()
             .flat_map(|(_, list)| list)
