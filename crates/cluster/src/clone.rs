@@ -45,8 +45,8 @@ pub struct CloneReport {
 ///
 /// # Errors
 /// EEXIST if the name is taken; ENOSPC where the volume's limits are reached;
-/// [`ClusterError::Restless`]. In each case there is no copy. What remains of it after a crash is
-/// removed by `gc`.
+/// [`ClusterError::Restless`]. Then there is no copy; what remains of it after a crash is removed by
+/// `gc`. The copy is there, but perhaps not durable, if its last step (the volume's barrier) fails.
 pub fn clone_tree(
     subject: &Subject,
     source: InodeId,
@@ -89,6 +89,7 @@ fn build_and_name(
     let built = work.clone_all(source, staging, name).and_then(|()| {
         let (mode, victim) = (RenameMode::NoReplace, Victim::Unknown);
         session.rename(staging, name, parent, name, mode, victim, now())?;
+        session.barrier()?;
         Ok(work.report)
     });
     // The stop that was asked for has happened; this is short, and what fails is left to `gc`.

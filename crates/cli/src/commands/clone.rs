@@ -13,6 +13,11 @@ use std::fs::{File, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longest wait until the mount shows the copy. It is there in any case.
+const SEEN_LIMIT: Duration = Duration::from_secs(2);
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Copy a file or a whole tree without moving data; it appears under its new name at once
 ///
@@ -74,6 +79,12 @@ pub fn run(arguments: &CloneArguments, surroundings: &Surroundings) -> Result<()
     let (from, to) = (InodeId(original.ino()), InodeId(parent.ino()));
     let report =
         jobs::run(Job::new(), |job| clone_tree(&subject, from, to, name.as_bytes(), owner, job))?;
+    // The kernel may believe that there is no such name until it is told, which takes milliseconds;
+    // whoever goes on to use the copy should not meet that.
+    let limit = Instant::now() + SEEN_LIMIT;
+    while destination.symlink_metadata().is_err() && Instant::now() < limit {
+        std::thread::sleep(LOOK_PAUSE);
+    }
     jobs::show(arguments.json, &report, text)
 }
 
