@@ -7,9 +7,12 @@ mod fixture;
 use fixture::*;
 use ringfs_base::limits::CHUNK_BYTES;
 use ringfs_base::{Epoch, Errno, InodeId, SliceId};
+use ringfs_link::Cmd;
 use ringfs_meta::*;
+use ringfs_testkit::{Direction, Proxy, ServerOptions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 const ROOT: InodeId = InodeId::ROOT;
 
@@ -357,4 +360,97 @@ fn clones_have_all_that_the_source_has_but_its_blocks() {
     assert_eq!(s.getattr(cd).unwrap().parent, Some(ROOT));
     assert_eq!(s.getattr(ROOT).unwrap().nlink, 4);
     assert_eq!(SliceId(5), s.volume().chunks_of(ca).unwrap()[0].1[0].slice);
+}
+
+#[test]
+fn copies_whose_reply_was_lost_are_counted_once() {
+    let f = Fixture::new();
+    let proxy = Proxy::start(f.server.address());
+    let patience = Duration::from_secs(20);
+    let volume = f.volume_at(&proxy.url(), patience, patience);
+    let s = volume.start_session(&SessionInfo::default()).unwrap();
+    let far = Fixture { session: s, ..f };
+    let s = &far.session;
+    let a = make(&far, "a", &[(0, &[extent(0, 100, 5)]), (1, &[extent(0, 100, 6)])]);
+    let staging = s.create_nameless(ROOT, &dir(), t(1)).unwrap().ino;
+    let clone = |name: &'static [u8]| {
+        let made = s.clone_inodes(staging, &[CloneItem { source: a, name }], t(2)).unwrap();
+        assert!(matches!(made[..], [Cloned::Done(_)]), "{made:?}");
+    };
+    // All scripts are there.
+    clone(b"0");
+    assert!(matches!(share(&far, (a, 0), (a, 2)), Shared::Done(_)));
+    s.zero(a, 0..1, false, t(3)).unwrap();
+    assert_eq!(counts(&far), BTreeMap::from([(5, 2), (6, 1)]));
+    let cut = |op: &(dyn Fn() + Sync)| {
+        let before = far.server.commandstats()["evalsha"];
+        proxy.block(Direction::ToClient);
+        std::thread::scope(|scope| {
+            let running = scope.spawn(op);
+            let limit = std::time::Instant::now() + patience;
+            while far.server.commandstats()["evalsha"] <= before {
+                assert!(std::time::Instant::now() < limit, "the script did not run");
+                std::thread::yield_now();
+            }
+            proxy.cut();
+            proxy.restore();
+            running.join().unwrap();
+        });
+        assert!(far.server.commandstats()["evalsha"] >= before + 2, "it was not sent again");
+    };
+    cut(&|| clone(b"1"));
+    assert_eq!(counts(&far), BTreeMap::from([(5, 4), (6, 2)]));
+    let records = vec![extent(0, 100, 6)];
+    let version = s.getattr(a).unwrap().ctime;
+    cut(&|| {
+        let read = [(1, Arc::new(records.clone()))];
+        let request = ShareRequest {
+            source: a,
+            version,
+            read: &read,
+            destination: a,
+            records: &[(7, records.clone())],
+            end: 7 * CHUNK_BYTES + 100,
+        };
+        assert!(matches!(s.share(&request, t(4)).unwrap(), Shared::Done(_)));
+    });
+    assert_eq!(counts(&far), BTreeMap::from([(5, 4), (6, 3)]));
+    cut(&|| {
+        let zeroed = s.zero(a, CHUNK_BYTES..2 * CHUNK_BYTES, false, t(5)).unwrap();
+        assert!(zeroed.freed.is_empty());
+    });
+    assert_eq!(counts(&far), BTreeMap::from([(5, 4), (6, 2)]));
+    cut(&|| assert_eq!(s.create_nameless(ROOT, &file(), t(6)).unwrap().nlink, 0));
+    assert_eq!(s.volume().orphans(9).unwrap().len(), 2);
+}
+
+#[test]
+fn when_memory_is_full_shared_files_can_be_removed_and_punched() {
+    let options = ServerOptions { maxmemory: Some(4 << 20), ..ServerOptions::default() };
+    let f = Fixture::with(options, &config("demo"));
+    let s = &f.session;
+    let chunks: Vec<(u32, Vec<ExtentRecord>)> =
+        (0..20).map(|c| (c, vec![extent(0, 1000, 10 + u64::from(c))])).collect();
+    let chunks: Vec<(u32, &[ExtentRecord])> = chunks.iter().map(|(c, r)| (*c, &r[..])).collect();
+    let a = make(&f, "a", &chunks);
+    let copy = |name| CloneItem { source: a, name };
+    let made = s.clone_inodes(ROOT, &[copy(b"b"), copy(b"c")], t(3)).unwrap();
+    let [Cloned::Done(b), Cloned::Done(c)] = made[..] else { panic!("{made:?}") };
+    assert!(counts(&f).values().all(|count| *count == 2));
+    while f.server.conn().call(&Cmd::new("APPEND").arg("ballast").arg([0; 1000])).is_ok() {}
+    let full = s.clone_inodes(ROOT, &[copy(b"d")], t(4)).unwrap_err();
+    assert_eq!(posix(full), Errno::ENOSPC);
+    assert!(counts(&f).values().all(|count| *count == 2), "what was refused changed nothing");
+    assert_eq!(s.getattr(ROOT).unwrap().entries, 3);
+
+    let zeroed = s.zero(a, 500..5 * CHUNK_BYTES, false, t(5)).unwrap();
+    assert!(zeroed.freed.is_empty(), "others show them");
+    let gone = s.unlink(ROOT, b"b", Victim::NotOpen(b), t(6)).unwrap();
+    let Fate::Orphaned = gone.removed.fate else { panic!("{gone:?}") };
+    let Purge::Done(freed) = s.purge(b).unwrap() else { panic!("held") };
+    assert!(freed.is_empty());
+    let cut = SetAttr { size: Some(0), ..SetAttr::default() };
+    assert_eq!(slices(&s.setattr(c, &cut, t(7)).unwrap().freed), [11, 12, 13, 14]);
+    assert!(counts(&f).is_empty());
+    assert_eq!(s.setattr(a, &cut, t(8)).unwrap().freed.len(), 16);
 }
