@@ -1,5 +1,7 @@
 //! How soon a mount sees what another one changed.
 
+#![allow(clippy::unwrap_used, reason = "what fails ends the test")]
+
 mod mounted;
 
 use mounted::Volume;

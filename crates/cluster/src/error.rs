@@ -39,6 +39,12 @@ pub enum ClusterError {
         /// The epoch now.
         to: u64,
     },
+    /// A file changed every time a clone of it was begun.
+    #[error("inode {ino} changes all the time; clone it while nobody writes to it")]
+    Restless {
+        /// Its number.
+        ino: u64,
+    },
     /// It may only be done while nobody uses the volume.
     #[error("{sessions} sessions use the volume; unmount it everywhere first, nothing was changed")]
     InUse {

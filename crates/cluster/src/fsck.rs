@@ -12,6 +12,7 @@ mod locks;
 mod paths;
 mod records;
 mod recount;
+mod sharing;
 mod tree;
 mod usage;
 

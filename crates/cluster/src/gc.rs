@@ -12,21 +12,24 @@
 //!    has been removed since.
 //! 3. *Which blocks are there?* A block in neither set can belong to no file, now or later: slice
 //!    numbers are never given out twice.
-//! 4. Before anything is deleted 2 is asked once more, as a second lock on the door.
+//! 4. Before anything is deleted 2 is asked once more, and this time no copy may have shared a slice
+//!    meanwhile: a file that is copied to where the scan has been, and then removed from where it has
+//!    yet to come, would be missed.
 //!
 //! Interrupted anywhere, what was removed was garbage; the next run finds the rest.
 
 use crate::error::ClusterError;
 use crate::job::Job;
+use crate::leftovers::{Alive, empty, remove_freed};
 use crate::nodes::NODE_BATCH_MAX;
 use crate::references::References;
-use crate::subject::{Subject, blocks_of};
+use crate::subject::Subject;
 use ringfs_base::{BlockId, InodeId};
-use ringfs_meta::{Beat, ExtentRecord, Purge, Session, SessionInfo, SlicesInFlight};
+use ringfs_meta::{Purge, Session, SessionInfo, SlicesInFlight};
 use ringfs_store::NodeIndex;
 use serde::Serialize;
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Garbage of one node that is kept in mind at a time; more is dealt with in rounds.
 const ROUND_BLOCKS_MAX: usize = 1 << 20;
@@ -34,8 +37,8 @@ const ROUND_BLOCKS_MAX: usize = 1 << 20;
 const ORPHANS_BATCH: u32 = 256;
 /// Orphans that a dry run counts at most.
 const ORPHANS_COUNT_MAX: u32 = 1_000_000;
-/// The tool's own session tells that it is alive this often.
-const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// How often references are read again because files were cloned meanwhile.
+const SETTLE_TRIES_MAX: u32 = 16;
 /// A round removes something, or it is the last; more rounds than this mean that blocks come back.
 const ROUNDS_MAX: u32 = 100_000;
 
@@ -163,7 +166,7 @@ fn purge_orphans(subject: &Subject, job: &Job, report: &mut GcReport) -> Result<
 fn purge_all(subject: &Subject, session: &Session, job: &Job) -> Result<u64, ClusterError> {
     let mut purged = 0;
     let mut refused: HashSet<InodeId> = HashSet::new();
-    let mut last_beat = Instant::now();
+    let mut alive = Alive::new(session);
     loop {
         let orphans = session.purgeable(ORPHANS_BATCH)?;
         let mut progress = false;
@@ -171,19 +174,23 @@ fn purge_all(subject: &Subject, session: &Session, job: &Job) -> Result<u64, Clu
             if refused.contains(&ino) {
                 continue;
             }
-            if last_beat.elapsed() >= BEAT_EVERY {
-                let epoch = session.epoch();
-                session.heartbeat(&Beat { holds: &[], oldest_slice: None, epoch })?;
-                last_beat = Instant::now();
-            }
-            match session.purge(ino)? {
+            alive.beat()?;
+            let purge = match session.purge(ino)? {
+                Purge::Populated => {
+                    empty(subject, &mut alive, ino, job)?;
+                    session.purge(ino)?
+                }
+                purge => purge,
+            };
+            match purge {
                 Purge::Done(freed) => {
                     remove_freed(subject, &freed, job)?;
                     purged += 1;
                     progress = true;
                 }
                 Purge::Gone => progress = true,
-                Purge::Held => {
+                // Somebody is filling it again, which nobody should.
+                Purge::Held | Purge::Populated => {
                     refused.insert(ino);
                 }
             }
@@ -193,20 +200,6 @@ fn purge_all(subject: &Subject, session: &Session, job: &Job) -> Result<u64, Clu
             return Ok(purged);
         }
     }
-}
-
-/// What fails here is garbage that the rest of the run, or the next one, finds.
-fn remove_freed(subject: &Subject, freed: &[ExtentRecord], job: &Job) -> Result<(), ClusterError> {
-    for record in freed.iter().filter(|record| !record.is_hole()) {
-        let blocks: Vec<BlockId> =
-            blocks_of(record.slice, subject.blocks_in(record.slice_len)).collect();
-        job.spend(0)?;
-        let removed = subject.store.remove(&blocks);
-        if !removed.unreached.is_empty() {
-            tracing::debug!(nodes = ?removed.unreached, "blocks of an orphan stay behind");
-        }
-    }
-    Ok(())
 }
 
 fn collect(
@@ -230,7 +223,7 @@ fn collect(
             return Ok(());
         }
         if options.delete {
-            let again = References::read(&subject.volume, job)?;
+            let again = settled_references(subject, job)?;
             garbage.retain(|block| !again.has(*block));
         }
         let removed_before = found.removed_blocks;
@@ -241,6 +234,18 @@ fn collect(
         }
     }
     Ok(())
+}
+
+/// All references of a time in which no slice found another owner.
+fn settled_references(subject: &Subject, job: &Job) -> Result<References, ClusterError> {
+    for _ in 0..SETTLE_TRIES_MAX {
+        let before = subject.volume.shares()?;
+        let references = References::read(&subject.volume, job)?;
+        if subject.volume.shares()? == before {
+            return Ok(references);
+        }
+    }
+    Err(ClusterError::Unsure("files are being cloned all the time".to_owned()))
 }
 
 /// What one pass over a node's blocks found.
@@ -312,7 +317,7 @@ fn remove_garbage(
     Ok(())
 }
 
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }

@@ -28,10 +28,10 @@ pub(crate) enum KeyKind {
 }
 
 /// Keys that belong to the shard as a whole: volume record, ring, control record, heartbeats,
-/// acknowledgements, orphans, holds, slice ranges, the counter of fsync, who has locks and who waits
-/// for some.
-const RECORDS: [&[u8]; 11] =
-    [b"v", b"ring", b"c", b"b", b"q", b"o", b"h", b"g", b"barrier", b"ks", b"kw"];
+/// acknowledgements, orphans, holds, slice ranges, owners of shared slices, the counter of fsync, who
+/// has locks and who waits for some.
+const RECORDS: [&[u8]; 12] =
+    [b"v", b"ring", b"c", b"b", b"q", b"o", b"h", b"g", b"r", b"barrier", b"ks", b"kw"];
 
 /// `rfs:{<volume>/<shard>}:`
 pub(crate) fn prefix(volume: &VolumeName, shard: u16) -> Vec<u8> {

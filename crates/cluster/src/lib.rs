@@ -5,6 +5,7 @@
 //! - [`gc`]: removes blocks that no file refers to, and files without a name that dead sessions had
 //!   open.
 //! - [`repair`]: makes every node hold good copies of what it owns, the most endangered first.
+//! - [`clone_tree`]: a copy of a whole tree that moves no data and appears at once.
 //! - [`status`]: nodes, usage, sessions, ring.
 //!
 //! Each long job takes a [`Job`]: a status line, a throttle, and a stop between two steps. Any of
@@ -14,11 +15,13 @@
 //! This crate does not know the POSIX layer: it must judge what that one cannot mount.
 #![forbid(unsafe_code)]
 
+pub mod clone;
 mod error;
 pub mod fsck;
 pub mod gc;
 mod job;
 mod keys;
+mod leftovers;
 mod nodes;
 mod references;
 pub mod repair;
@@ -26,6 +29,7 @@ mod shards;
 pub mod status;
 mod subject;
 
+pub use clone::{CloneReport, clone_tree};
 pub use error::ClusterError;
 pub use fsck::{Checks, Finding, FsckReport, Severity, fsck};
 pub use gc::{GcOptions, GcReport, gc};

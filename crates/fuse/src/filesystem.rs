@@ -12,19 +12,27 @@ use ringfs_link::{Bystander, about_to_work, set_bystander};
 use ringfs_meta::{
     FileKind, LockKind, LockOwner, LockRange, NewInode, RenameMode, SetAttr, XattrMode,
 };
-use ringfs_vfs::{LockRequest, Looked, Times, Vfs, VfsError, WriteMode, without_set_id};
+use ringfs_vfs::{
+    Allocation, LockRequest, Looked, Place, Seek, Times, Vfs, VfsError, WriteMode, without_set_id,
+};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Flags of open(2), rename(2) and setxattr(2) on Linux that are looked at here.
+/// Flags of open(2), rename(2), fallocate(2), lseek(2) and setxattr(2) on Linux that are looked at
+/// here.
 const O_ACCMODE: i32 = 3;
 const O_RDONLY: i32 = 0;
 const O_EXCL: i32 = 0o200;
 const O_APPEND: i32 = 0o2000;
 const RENAME_NOREPLACE: u32 = 1;
 const RENAME_EXCHANGE: u32 = 2;
+const FALLOC_FL_KEEP_SIZE: u32 = 1;
+const FALLOC_FL_PUNCH_HOLE: u32 = 2;
+const FALLOC_FL_ZERO_RANGE: u32 = 16;
+const SEEK_DATA: u32 = 3;
+const SEEK_HOLE: u32 = 4;
 const XATTR_CREATE: u32 = 1;
 const XATTR_REPLACE: u32 = 2;
 
@@ -474,13 +482,58 @@ impl Filesystem for RingFs {
         len: u64,
         mode: u32,
     ) -> FsResult<()> {
-        // Holes, zeroing and moving data are not there yet; keeping the size would do nothing.
-        if mode != 0 {
-            return Err(Errno::from(i32::from(BaseErrno::EOPNOTSUPP.0)));
+        const PUNCH_KEEP_SIZE: u32 = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+        const ZERO_KEEP_SIZE: u32 = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+        let how = match mode {
+            0 => Allocation::Extend,
+            FALLOC_FL_KEEP_SIZE => Allocation::Reserve,
+            PUNCH_KEEP_SIZE => Allocation::Punch,
+            FALLOC_FL_ZERO_RANGE => Allocation::Zero,
+            ZERO_KEEP_SIZE => Allocation::ZeroKeepSize,
+            _ => return Err(Errno::from(i32::from(BaseErrno::EOPNOTSUPP.0))),
+        };
+        let done = self.vfs.fallocate(inode(ino), offset, len, how);
+        done.map_err(|e| errno("fallocate", ino, &e))
+    }
+
+    fn lseek(&self, _: &Request<'_>, ino: u64, _: u64, offset: u64, whence: u32) -> FsResult<u64> {
+        let what = match whence {
+            SEEK_DATA => Seek::Data,
+            SEEK_HOLE => Seek::Hole,
+            // The kernel knows where all others lead.
+            _ => return Err(Errno::EINVAL),
+        };
+        self.vfs.seek(inode(ino), offset, what).map_err(|e| errno("lseek", ino, &e))
+    }
+
+    fn copy_file_range(&self, _: &Request<'_>, ino: u64, range: wire::CopyRange) -> FsResult<u64> {
+        if range.flags != 0 {
+            return Err(Errno::EINVAL);
         }
-        let too_large = Errno::from(i32::from(BaseErrno::EFBIG.0));
-        let end = offset.checked_add(len).ok_or(too_large)?;
-        self.vfs.extend(inode(ino), end).map_err(|e| errno("fallocate", ino, &e))
+        let from = Place { ino: inode(ino), offset: range.offset_in };
+        let to = Place { ino: inode(range.ino_out), offset: range.offset_out };
+        // Inline data and the like are read and written by this thread.
+        about_to_work();
+        let done = self.vfs.copy_range(from, to, range.len);
+        done.map_err(|e| errno("copy_file_range", ino, &e))
+    }
+
+    fn tmpfile(
+        &self,
+        req: &Request<'_>,
+        parent: u64,
+        mode: u32,
+        _umask: u32,
+        how: wire::OpenHow,
+    ) -> FsResult<(Entry, Opened)> {
+        let new = new_inode(req, mode & 0o7777, Special::None)?;
+        let made = self.vfs.create_nameless(inode(parent), &new);
+        let (looked, done) = made.map_err(|e| errno("tmpfile", parent, &e))?;
+        Ok((entry(&looked), self.opened(done.keep_cache, how.flags)))
+    }
+
+    fn syncfs(&self, _: &Request<'_>, ino: u64) -> FsResult<()> {
+        self.vfs.sync().map_err(|e| errno("syncfs", ino, &e))
     }
 
     fn opendir(&self, _: &Request<'_>, _: u64, _: wire::OpenHow) -> FsResult<Opened> {

@@ -20,7 +20,11 @@ local function drop(ino, attr, victim, known)
     local freed = ''
     call('HDEL', key, field)
     if extents then
-      freed = table.concat(call('HVALS', P .. 'x' .. name))
+      local chunks = call('HVALS', P .. 'x' .. name)
+      if flags % 32 >= 16 then
+        for i = 1, #chunks do chunks[i] = let_go(chunks[i], '') end
+      end
+      freed = table.concat(chunks)
       call('DEL', P .. 'x' .. name)
     end
     if flags % 2 == 1 then call('DEL', P .. 'i' .. name) end

@@ -2,6 +2,7 @@
 -- ARGV[2] = parent (8) | inode (8) | hash (4) | now (8); ARGV[3] = name.
 -- Reply as create.lua's, EEXIST included.
 -- Errors: ESTALE, ENOTDIR, ENOENT (either is removed), EPERM (a directory), EMLINK.
+-- Invariant: what was made without a name (32 in the flags) is no orphan once it has one.
 local A, name = ARGV[2], ARGV[3]
 local parent, ino, now = sub(A, 1, 8), sub(A, 9, 16), sub(A, 21, 28)
 local pkey, pfield, pl = where(parent)
@@ -11,9 +12,9 @@ local attr = call('HGET', key, field)
 if not pattr or not attr then return '\116' end
 local pmode, _, plinks, _, _, entries, buckets = unpack('>I2I2I4I4I4I4I4', pattr)
 if pmode < 16384 or pmode >= 20480 then return '\20' end
-local mode, _, nlink = unpack('>I2I2I4', attr)
+local mode, flags, nlink = unpack('>I2I2I4', attr)
 if mode >= 16384 and mode < 20480 then return '\1' end
-if plinks == 0 or nlink == 0 then return '\2' end
+if plinks == 0 or nlink == 0 and flags % 64 < 32 then return '\2' end
 local dkey = bucket(pl, unpack('>I4', A, 17), buckets)
 local there = call('HGET', dkey, name)
 if there then
@@ -22,7 +23,12 @@ if there then
 end
 if nlink >= 65000 then return '\31' end
 
-attr = sub(attr, 1, 4) .. pack('>I4', nlink + 1) .. sub(attr, 9, 32)
+if nlink == 0 then
+  call('ZREM', P .. 'o', ino)
+  call('ZREM', P .. 'h', ino .. sid)
+  flags = flags - 32 - flags % 16 + flags % 8
+end
+attr = sub(attr, 1, 2) .. pack('>I2I4', flags, nlink + 1) .. sub(attr, 9, 32)
   .. after(now, sub(attr, 33, 40)) .. sub(attr, 41)
 call('HSET', key, field, attr)
 call('HSET', dkey, name, ino .. char((mode - mode % 4096) / 4096))

@@ -60,8 +60,8 @@ if mask % 16 >= 8 then
         local records = call('HGET', xkey, beyond[i])
         if records then
           bytes = bytes + #records
-          freed[#freed + 1] = records
           call('HDEL', xkey, beyond[i])
+          freed[#freed + 1] = flags % 32 >= 16 and let_go(records, '') or records
         end
         dropped = beyond[i]
       end
@@ -77,7 +77,7 @@ if mask % 16 >= 8 then
           end
         end
       end
-      if size == 0 then flags = flags - 2 end
+      if size == 0 then flags = flags - (flags % 32 >= 16 and 18 or 2) end
     end
     if flags % 2 == 1 then
       if size == 0 then

@@ -96,6 +96,10 @@ impl AttrFlags {
     pub const XATTRS: u16 = 4;
     /// No name leads here any more; kept because somebody may have it open.
     pub const ORPHAN: u16 = 8;
+    /// Slices of the inode may be shown by other chunks, too: their owners are counted.
+    pub const SHARED: u16 = 16;
+    /// Made without a name (`O_TMPFILE`): a link may give it one.
+    pub const NAMELESS: u16 = 32;
 
     /// Whether `bit` (one of the constants) is set.
     pub const fn has(self, bit: u16) -> bool {
@@ -105,7 +109,14 @@ impl AttrFlags {
 
 impl std::fmt::Debug for AttrFlags {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = [(1, "inline"), (2, "extents"), (4, "xattrs"), (8, "orphan")];
+        let names = [
+            (AttrFlags::INLINE, "inline"),
+            (AttrFlags::EXTENTS, "extents"),
+            (AttrFlags::XATTRS, "xattrs"),
+            (AttrFlags::ORPHAN, "orphan"),
+            (AttrFlags::SHARED, "shared"),
+            (AttrFlags::NAMELESS, "nameless"),
+        ];
         let set: Vec<_> = names.iter().filter(|(bit, _)| self.has(*bit)).map(|n| n.1).collect();
         write!(f, "{{{}}}", set.join(","))
     }

@@ -30,10 +30,11 @@ pub use extents::{ExtentRecord, Piece, Source, dropped_slices, normalise, resolv
 pub use schema::NameHash;
 pub use session::{CommitFailed, Session, SliceLease, UndecidedCommit, Watch};
 pub use types::{
-    Beat, Changed, ChunkExtents, Commit, CommitData, CommitRequest, Committed, Compacted, Created,
-    DIR_COOKIE_MIN, DirItem, DirPage, Event, Fate, Found, Known, LockAsk, LockDone, LockFound,
-    LockGrant, LockKind, LockOwner, LockRange, LockState, LockTicket, NewInode, OpenData, Opened,
-    Pulse, Purge, Removed, RenameMode, Renamed, SessionInfo, SessionRecord, SetAttr,
-    SlicesInFlight, Unlinked, Usage, Victim, XattrMode,
+    Beat, Changed, ChunkExtents, CloneItem, Cloned, Commit, CommitData, CommitRequest, Committed,
+    Compacted, Created, DIR_COOKIE_MIN, DirItem, DirPage, Event, Fate, Found, Known, LockAsk,
+    LockDone, LockFound, LockGrant, LockKind, LockOwner, LockRange, LockState, LockTicket,
+    NewInode, NextChunks, OpenData, Opened, Pulse, Purge, Removed, RenameMode, Renamed,
+    SessionInfo, SessionRecord, SetAttr, ShareRequest, Shared, SlicesInFlight, Unlinked, Usage,
+    Victim, XattrMode, Zeroed,
 };
 pub use volume::{ChunkFound, EntryFound, Volume};

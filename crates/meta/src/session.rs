@@ -1,11 +1,13 @@
 //! A session: what a mount works with.
 
+mod clones;
 mod data;
 mod life;
 mod locks;
 mod names;
 mod ranges;
 mod slices;
+mod sparse;
 mod watch;
 mod xattrs;
 

@@ -311,6 +311,83 @@ pub enum Purge {
     Held,
     /// There is no such inode any more.
     Gone,
+    /// A directory with names in it: the staging place of a clone that was not finished. What
+    /// lies below must be removed first.
+    Populated,
+}
+
+/// What [`crate::Session::zero`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zeroed {
+    /// The attributes now.
+    pub attr: Attr,
+    /// The `ctime` before: who had that version cached has missed no change but this.
+    pub previous: Timestamp,
+    /// Slices that nobody shows any more: their blocks may be removed.
+    pub freed: Vec<ExtentRecord>,
+    /// Records that the longest of the chunks touched has now: a hint to compact it.
+    pub records: u32,
+    /// A record of a chunk that stays was hidden whole: compacting that chunk may free a slice.
+    pub hidden: bool,
+}
+
+/// What [`crate::Session::next_chunks`] tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextChunks {
+    /// The attributes at the same moment.
+    pub attr: Attr,
+    /// Bytes of inline data, below all records of chunk 0.
+    pub inline_len: u32,
+    /// Chunks with records from the one asked for on, in order.
+    pub chunks: Vec<(u32, Vec<ExtentRecord>)>,
+    /// Chunks below this one that are not in `chunks` have no records; `u32::MAX`: none has.
+    pub known_to: u32,
+}
+
+/// A copy of a range of one file into another that moves no data.
+#[derive(Clone, Debug)]
+pub struct ShareRequest<'a> {
+    /// The file that shows the slices.
+    pub source: InodeId,
+    /// Its `ctime` when its records were read.
+    pub version: Timestamp,
+    /// The chunks of it that were read, with all their records.
+    pub read: &'a [(u32, std::sync::Arc<Vec<ExtentRecord>>)],
+    /// The file that shall show them, too. May be the same.
+    pub destination: InodeId,
+    /// Records for its chunks; `pos` counts within the chunk. Slices must be among those read.
+    pub records: &'a [(u32, Vec<ExtentRecord>)],
+    /// One past the last byte copied, in the destination.
+    pub end: u64,
+}
+
+/// What [`crate::Session::share`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shared {
+    /// The destination shows the data.
+    Done(Committed),
+    /// Nothing was done: the source has changed since it was read.
+    Changed,
+}
+
+/// An inode to clone.
+#[derive(Clone, Debug)]
+pub struct CloneItem<'a> {
+    /// What to copy.
+    pub source: InodeId,
+    /// The name of the copy.
+    pub name: &'a [u8],
+}
+
+/// What became of a [`CloneItem`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cloned {
+    /// This is the copy.
+    Done(InodeId),
+    /// The source does not exist any more.
+    Gone,
+    /// This is the copy, but empty: the source has too many chunks for one step.
+    Empty(InodeId),
 }
 
 /// What a session tells at each heartbeat.

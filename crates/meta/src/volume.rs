@@ -275,6 +275,21 @@ impl Volume {
         Reader::new("HGET", bytes).last_attr(ino)
     }
 
+    /// Grows with every copy that lets a chunk show slices of another: while it stays, no slice gets
+    /// another owner.
+    pub fn shares(&self) -> Result<u64, MetaError> {
+        let mut sum = 0u64;
+        for shard in self.shards() {
+            let reply = shard.call(&Cmd::new("HGET").arg(&shard.control).arg("shares"))?;
+            let text = reply.into_bytes().map_err(MetaError::Unavailable)?.unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let count = if text.is_empty() { Some(0) } else { text.parse().ok() };
+            let unreadable = || MetaError::Corrupt("the counter \"shares\" is no number".into());
+            sum = sum.wrapping_add(count.ok_or_else(unreadable)?);
+        }
+        Ok(sum)
+    }
+
     /// Which slices may be under way: ask before scanning the extents.
     pub fn slices_in_flight(&self) -> Result<SlicesInFlight, MetaError> {
         let home = self.home();

@@ -98,15 +98,6 @@ impl Vfs {
         Ok(self.note_own_change(&changed.attr, changed.previous, before))
     }
 
-    /// Extends a file to `end` bytes if it is shorter, as posix_fallocate(3). Nothing is
-    /// reserved: a later write may still find the servers full.
-    pub fn extend(&self, ino: InodeId, end: u64) -> Result<(), VfsError> {
-        let size = self.getattr(ino)?.attr.size;
-        let change = SetAttr { size: Some(size.max(end)), ..SetAttr::default() };
-        self.setattr(ino, change, Times::default())?;
-        Ok(())
-    }
-
     /// One extended attribute; ENODATA. No round trip for an inode known to have none.
     pub fn getxattr(&self, ino: InodeId, name: &[u8]) -> Result<Bytes, VfsError> {
         check_xattr_name(name)?;
@@ -205,7 +196,12 @@ impl Vfs {
 
     /// As [`Self::note_attr`], after a change by this mount that left the data as they were. If
     /// nobody else changed the inode since `previous`, what is cached carries the new version.
-    fn note_own_change(&self, attr: &Attr, previous: Timestamp, before: Before) -> Looked {
+    pub(crate) fn note_own_change(
+        &self,
+        attr: &Attr,
+        previous: Timestamp,
+        before: Before,
+    ) -> Looked {
         if let Some(node) = self.nodes.known(attr.ino) {
             node.lock().carry_version(previous, attr.ctime);
         }

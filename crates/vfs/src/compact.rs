@@ -14,14 +14,24 @@ use ringfs_base::{BlockId, InodeId};
 use ringfs_meta::{Compacted, ExtentRecord, SliceLease, dropped_slices, normalise};
 
 impl Vfs {
-    pub(crate) fn compact_chunk(&self, ino: InodeId, chunk: u32) -> Result<(), VfsError> {
+    /// Shortens the list of a chunk if it is long, or `hidden` says that it is worth the try.
+    pub(crate) fn compact_chunk(
+        &self,
+        ino: InodeId,
+        chunk: u32,
+        hidden: bool,
+    ) -> Result<(), VfsError> {
         let found = self.session.extents(ino, &[chunk])?;
         let Some(old) = found.chunks.into_iter().next() else { return Ok(()) };
-        if (old.len() as u32) < self.config.compact_records {
+        let is_short = (old.len() as u32) < self.config.compact_records;
+        if is_short && !hidden {
             return Ok(());
         }
         let epoch = self.placements.epoch();
         let mut new = normalise(&old, chunk > 0);
+        if is_short && new == old {
+            return Ok(());
+        }
         // Rewriting costs the bytes once and then every reader is spared the pieces.
         let mut lease = None;
         if new.len() as u32 > self.config.compact_records / 2 {
@@ -37,7 +47,7 @@ impl Vfs {
             Compacted::StaleEpoch(now) => {
                 self.collector.collect(dropped_slices(&new, &old));
                 self.placements.refresh(&self.session, &self.store, now)?;
-                self.upkeep.request_compaction(ino, std::iter::once(chunk));
+                self.upkeep.request_compaction(ino, std::iter::once(chunk), hidden);
                 return Ok(());
             }
         }

@@ -47,6 +47,18 @@ impl Vfs {
         self.close(ino)
     }
 
+    /// What syncfs(2) waits for: the same for all files of this mount. The first failure is
+    /// returned, the others are tried all the same.
+    pub fn sync(&self) -> Result<(), VfsError> {
+        let mut result = Ok(());
+        for node in self.nodes.all() {
+            if node.lock().is_dirty() {
+                result = result.and(self.flush_node(&node));
+            }
+        }
+        result.and_then(|()| Ok(self.session.barrier()?))
+    }
+
     /// Writes back everything because the mount ends. All files are tried, until no server has
     /// answered for [`STOP_PATIENCE`]; the error tells what was lost.
     pub(crate) fn flush_at_end(&self) -> Result<(), VfsError> {
@@ -137,7 +149,7 @@ impl Vfs {
         self.budget.give_back(tail_bytes);
         let committed = result.map_err(|failed| failed.error)?;
         if committed.commit.records >= self.config.compact_records {
-            self.upkeep.request_compaction(node.ino, layer.chunks.keys().copied());
+            self.upkeep.request_compaction(node.ino, layer.chunks.keys().copied(), false);
         }
         Ok(())
     }

@@ -30,6 +30,8 @@ mod open;
 mod pending;
 mod read;
 mod removal;
+mod share;
+mod sparse;
 mod streams;
 mod upkeep;
 mod upload;
@@ -43,6 +45,8 @@ pub use locks::{LockAnswer, LockRequest};
 pub use names::{DirListing, Looked};
 pub use node::without_set_id;
 pub use open::Opened;
+pub use share::Place;
+pub use sparse::{Allocation, Seek};
 pub use upkeep::Placements;
 pub use write::WriteMode;
 

@@ -115,6 +115,12 @@ impl Vfs {
         }
         self.note_attr(&made.parent, before);
         self.names.note(parent, name, ino);
+        if made.attr.nlink == 1
+            && let Some(node) = self.nodes.known(ino)
+        {
+            // It was made without a name; now its last close must not remove it.
+            node.lock().held = false;
+        }
         Ok(self.entered(made.attr, parent, before))
     }
 

@@ -1,6 +1,7 @@
 //! Opening and closing files.
 
 use crate::names::Looked;
+use crate::node::Content;
 use crate::{Vfs, VfsError};
 use ringfs_base::{Errno, InodeId};
 use ringfs_meta::{FileKind, Known, NewInode};
@@ -95,6 +96,26 @@ impl Vfs {
         }
     }
 
+    /// Makes a file without a name and opens it (`O_TMPFILE`). It goes with its last close, unless
+    /// [`Self::link`] has given it a name.
+    pub fn create_nameless(
+        &self,
+        parent: InodeId,
+        new: &NewInode<'_>,
+    ) -> Result<(Looked, Opened), VfsError> {
+        let before = self.changes.before();
+        let attr = self.session.create_nameless(parent, new, self.clock.now())?;
+        let node = self.nodes.remember(attr.ino);
+        node.opens.fetch_add(1, Ordering::SeqCst);
+        {
+            let mut state = node.lock();
+            state.content = Content::empty(attr.ctime);
+            state.kernel_version = Some(attr.ctime);
+            state.held = true;
+        }
+        Ok((self.note_attr(&attr, before), Opened { keep_cache: true }))
+    }
+
     /// The last reference of one open is gone. What it wrote was flushed by [`Self::close`].
     pub fn release(&self, ino: InodeId) {
         let Some(node) = self.nodes.known(ino) else { return };
@@ -103,7 +124,8 @@ impl Vfs {
         }
         let held = {
             let mut state = node.lock();
-            if state.held && state.is_dirty() {
+            let nameless = state.attr.is_none_or(|attr| attr.nlink == 0);
+            if state.held && nameless && state.is_dirty() {
                 // Nobody can ever read these writes.
                 let tail = std::mem::take(&mut state.pending).tail_bytes();
                 self.budget.give_back(tail);

@@ -30,8 +30,8 @@ const COMPACTIONS_MAX: usize = 1024;
 /// Heartbeats between two looks for sessions whose lease has ended.
 const BEATS_PER_REAP: u64 = 10;
 
-/// A chunk of a file.
-type Chunk = (InodeId, u32);
+/// A chunk of a file, and whether it is known to have records that nobody sees.
+type Chunk = (InodeId, u32, bool);
 
 pub(crate) struct Upkeep {
     soon: Mutex<bool>,
@@ -74,9 +74,15 @@ impl Upkeep {
         }
     }
 
-    pub(crate) fn request_compaction(&self, ino: InodeId, chunks: impl Iterator<Item = u32>) {
+    /// Asks for chunks to be looked at; with `hidden` also if they have few records.
+    pub(crate) fn request_compaction(
+        &self,
+        ino: InodeId,
+        chunks: impl Iterator<Item = u32>,
+        hidden: bool,
+    ) {
         for chunk in chunks {
-            if self.compactions.0.try_send((ino, chunk)).is_err() {
+            if self.compactions.0.try_send((ino, chunk, hidden)).is_err() {
                 return;
             }
         }
@@ -156,14 +162,14 @@ impl Vfs {
     fn compact_loop(&self) {
         let requests = self.upkeep.compactions.1.clone();
         loop {
-            let (ino, chunk) = select! {
+            let (ino, chunk, hidden) = select! {
                 recv(requests) -> request => match request {
                     Ok(request) => request,
                     Err(_) => return,
                 },
                 recv(self.stopped.1) -> _ => return,
             };
-            if let Err(error) = self.compact_chunk(ino, chunk) {
+            if let Err(error) = self.compact_chunk(ino, chunk, hidden) {
                 tracing::debug!(%ino, chunk, %error, "compaction failed; a later write asks again");
             }
         }

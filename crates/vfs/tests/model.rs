@@ -5,10 +5,11 @@
 mod ring;
 
 use ring::{Ring, create, quick, read};
-use ringfs_base::InodeId;
 use ringfs_base::limits::{BLOCK_BYTES, CHUNK_BYTES};
+use ringfs_base::{Errno, InodeId};
 use ringfs_meta::{SetAttr, XattrMode};
-use ringfs_vfs::{KernelChange, Times, Vfs, VfsConfig, WriteMode};
+use ringfs_vfs::{Allocation, KernelChange, Place, Seek, Times, Vfs, VfsConfig, WriteMode};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ fn run(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
         let vfs = &mounts[who];
         let small = dice.roll(3) > 0;
         let span = if small { 20_000 } else { limit };
-        match dice.roll(12) {
+        match dice.roll(16) {
             0..=4 => {
                 let at = dice.roll(span);
                 let len = 1 + dice.roll(if small { 3000 } else { 700_000 }) as usize;
@@ -71,6 +72,35 @@ fn run(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
                 model.resize(size as usize, 0);
             }
             7 => vfs.fsync(ino).unwrap(),
+            8 => {
+                let (at, len) = (dice.roll(span), 1 + dice.roll(span / 2));
+                let how = [Allocation::Punch, Allocation::ZeroKeepSize, Allocation::Zero]
+                    [dice.roll(3) as usize];
+                vfs.fallocate(ino, at, len, how).unwrap();
+                let end = (at + len) as usize;
+                if how == Allocation::Zero {
+                    model.resize(model.len().max(end), 0);
+                }
+                let (from, to) = ((at as usize).min(model.len()), end.min(model.len()));
+                model[from..to].fill(0);
+            }
+            9 => {
+                let (from, to, len) = (dice.roll(span), dice.roll(span), 1 + dice.roll(span / 3));
+                let copied =
+                    vfs.copy_range(Place { ino, offset: from }, Place { ino, offset: to }, len);
+                if from.abs_diff(to) < len {
+                    assert_eq!(copied.unwrap_err().errno(), Errno::EINVAL, "{context}");
+                } else {
+                    let len = len.min((model.len() as u64).saturating_sub(from));
+                    assert_eq!(copied.unwrap(), len, "{context}: copied");
+                    if len > 0 {
+                        let end = (to + len) as usize;
+                        model.resize(model.len().max(end), 0);
+                        model.copy_within(from as usize..(from + len) as usize, to as usize);
+                    }
+                }
+            }
+            10 => check_seek(vfs, ino, dice.roll(span), &model, &context),
             _ => {
                 let at = dice.roll(span);
                 let len = 1 + dice.roll(if small { 5000 } else { 1 << 20 });
@@ -90,6 +120,185 @@ fn run(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
         vfs.release(ino);
     }
     let _ = ring;
+}
+
+/// Where data and holes are is told so that no byte but a zero is ever taken for a hole.
+fn check_seek(vfs: &Vfs, ino: InodeId, at: u64, model: &[u8], context: &str) {
+    let (data, hole) = (vfs.seek(ino, at, Seek::Data), vfs.seek(ino, at, Seek::Hole));
+    if at >= model.len() as u64 {
+        assert_eq!(data.unwrap_err().errno(), Errno::ENXIO, "{context}");
+        assert_eq!(hole.unwrap_err().errno(), Errno::ENXIO, "{context}");
+        return;
+    }
+    let skipped = match data {
+        Ok(data) => at as usize..data as usize,
+        Err(error) => {
+            assert_eq!(error.errno(), Errno::ENXIO, "{context}");
+            at as usize..model.len()
+        }
+    };
+    assert!(model[skipped].iter().all(|byte| *byte == 0), "{context}: data from {at} skipped");
+    let hole = hole.unwrap() as usize;
+    assert!(hole >= at as usize && hole <= model.len(), "{context}: hole at {hole}");
+    assert!(hole == model.len() || model[hole] == 0, "{context}: no hole at {hole}");
+}
+
+/// The stored counts are those of the extents, and every block on the nodes belongs to a slice
+/// that some chunk shows.
+fn assert_counts(ring: &Ring) {
+    let mut shown: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut cursor = 0;
+    let mut seen = HashSet::new();
+    loop {
+        let (next, found) = ring.volume.scan_extents(cursor).unwrap();
+        for chunk in found {
+            let records = chunk.records.unwrap();
+            let slices: HashSet<u64> = records.iter().map(|record| record.slice.0).collect();
+            if seen.insert((chunk.ino, chunk.chunk)) {
+                slices
+                    .into_iter()
+                    .filter(|s| *s > 0)
+                    .for_each(|s| *shown.entry(s).or_default() += 1);
+            }
+        }
+        if next == 0 {
+            break;
+        }
+        cursor = next;
+    }
+    let stored = ring.meta.command(&["HGETALL", "rfs:{t/0}:r"]).into_map().unwrap();
+    let stored: BTreeMap<u64, u64> = stored
+        .into_iter()
+        .map(|(slice, count)| {
+            let slice = u64::from_be_bytes(slice.as_bytes().unwrap().try_into().unwrap());
+            let count = std::str::from_utf8(count.as_bytes().unwrap()).unwrap();
+            (slice, count.parse().unwrap())
+        })
+        .collect();
+    shown.retain(|_, count| *count > 1);
+    shown.values_mut().for_each(|count| *count -= 1);
+    assert_eq!(stored, shown);
+}
+
+/// A file of the test below: `bytes` stand at `base`, before them there is nothing.
+struct Window {
+    name: String,
+    ino: InodeId,
+    base: u64,
+    bytes: Vec<u8>,
+}
+
+/// Several files, some across the border of a chunk, that copy from each other, are punched,
+/// truncated, removed and made anew, by mounts that take turns.
+fn run_copies(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
+    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    const WIDTH: u64 = 60_000;
+    let bases = [0, CHUNK_BYTES - 30_000, 2 * CHUNK_BYTES - 7, 0];
+    let make = |vfs: &Vfs, which: usize, number: u32| {
+        let name = format!("w{seed}-{which}-{number}");
+        let ino = create(vfs, &name);
+        vfs.release(ino);
+        Window { name, ino, base: bases[which], bytes: Vec::new() }
+    };
+    let mut files: Vec<Window> = (0..4).map(|which| make(&mounts[0], which, 0)).collect();
+    for step in 0..steps {
+        let context = format!("seed {seed} step {step}");
+        let vfs = &mounts[dice.roll(mounts.len() as u64) as usize];
+        let (one, other) = (dice.roll(4) as usize, dice.roll(4) as usize);
+        for which in [one, other] {
+            vfs.lookup(InodeId::ROOT, files[which].name.as_bytes()).map_err(|e| e.0).unwrap();
+            vfs.open(files[which].ino).unwrap();
+        }
+        let inos = [files[one].ino, files[other].ino];
+        let (at, len) = (dice.roll(WIDTH), 1 + dice.roll(WIDTH / 2));
+        let file = &mut files[one];
+        let (offset, end) = (file.base + at, (at + len) as usize);
+        match dice.roll(9) {
+            0..=2 => {
+                let data: Vec<u8> =
+                    (0..len).map(|i| (seed + i / 5 + u64::from(step)) as u8).collect();
+                vfs.write(file.ino, offset, &data, WriteMode::default()).unwrap();
+                file.bytes.resize(file.bytes.len().max(end), 0);
+                file.bytes[at as usize..end].copy_from_slice(&data);
+            }
+            3 => {
+                vfs.fallocate(file.ino, offset, len, Allocation::Punch).unwrap();
+                let to = end.min(file.bytes.len());
+                let from = (at as usize).min(to);
+                file.bytes[from..to].fill(0);
+            }
+            4 => {
+                let change = SetAttr { size: Some(offset), ..SetAttr::default() };
+                vfs.setattr(file.ino, change, Times::default()).unwrap();
+                file.bytes.resize(at as usize, 0);
+            }
+            5 if step % 3 == 0 => {
+                let (name, which) = (file.name.clone(), one);
+                vfs.release(inos[0]);
+                vfs.unlink(InodeId::ROOT, name.as_bytes()).unwrap();
+                files[one] = make(vfs, which, step + 1);
+                vfs.open(files[one].ino).unwrap();
+                if one == other {
+                    vfs.release(files[one].ino);
+                    continue;
+                }
+            }
+            _ => {
+                let to = dice.roll(WIDTH);
+                let from = Place { ino: file.ino, offset };
+                let place = Place { ino: files[other].ino, offset: files[other].base + to };
+                // A window that is empty has a file of size 0 or of holes only.
+                let len = len.min((files[one].bytes.len() as u64).saturating_sub(at));
+                if len > 0 && !(one == other && at.abs_diff(to) < len) {
+                    let copied = vfs.copy_range(from, place, len).unwrap();
+                    assert_eq!(copied, len, "{context}: copied");
+                    let bytes = files[one].bytes[at as usize..(at + len) as usize].to_vec();
+                    let target = &mut files[other].bytes;
+                    target.resize(target.len().max((to + len) as usize), 0);
+                    target[to as usize..(to + len) as usize].copy_from_slice(&bytes);
+                }
+            }
+        }
+        for which in [one, other] {
+            let file = &files[which];
+            let found = read(vfs, file.ino, file.base, 2 * WIDTH as u32);
+            assert!(found == file.bytes, "{context}: file {which} of {one} and {other}");
+            vfs.close(file.ino).unwrap();
+        }
+        vfs.release(files[one].ino);
+        vfs.release(files[other].ino);
+    }
+    for file in &files {
+        for vfs in mounts {
+            vfs.open(file.ino).unwrap();
+            let found = read(vfs, file.ino, file.base, 2 * WIDTH as u32);
+            assert!(found == file.bytes, "seed {seed}: {} at the end", file.name);
+            vfs.release(file.ino);
+        }
+    }
+    assert_counts(ring);
+}
+
+#[test]
+fn copies_that_share_blocks_read_like_copies_of_bytes() {
+    let ring = Ring::start(2);
+    let (vfs, _) = ring.mount(quick());
+    for seed in 300..308 {
+        run_copies(&ring, std::slice::from_ref(&vfs), seed, 150);
+    }
+    vfs.stop().unwrap();
+}
+
+#[test]
+fn two_mounts_share_blocks_and_neither_loses_the_others() {
+    let ring = Ring::start(2);
+    let mounts = [ring.mount(quick()).0, ring.mount(quick()).0];
+    for seed in 400..406 {
+        run_copies(&ring, &mounts, seed, 150);
+    }
+    for vfs in mounts {
+        vfs.stop().unwrap();
+    }
 }
 
 #[test]

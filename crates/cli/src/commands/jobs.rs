@@ -135,7 +135,7 @@ fn subject(url: &str, surroundings: &Surroundings) -> Result<Subject, Failure> {
 }
 
 /// Runs a job; SIGINT and SIGTERM stop it between two steps.
-fn run<T, E>(job: Job, work: impl FnOnce(&Job) -> Result<T, E>) -> Result<T, Failure>
+pub fn run<T, E>(job: Job, work: impl FnOnce(&Job) -> Result<T, E>) -> Result<T, Failure>
 where
     Failure: From<E>,
 {
@@ -172,7 +172,12 @@ fn progress_line() -> impl Fn(&Progress) + Send + Sync {
     }
 }
 
-fn show<T: Serialize>(json: bool, report: &T, text: impl Fn(&T) -> String) -> Result<(), Failure> {
+/// Prints a report as text or JSON.
+pub fn show<T: Serialize>(
+    json: bool,
+    report: &T,
+    text: impl Fn(&T) -> String,
+) -> Result<(), Failure> {
     if json {
         let document = serde_json::to_value(report)
             .map_err(|e| Failure::plain(format!("cannot write JSON: {e}")))?;

@@ -228,6 +228,21 @@ fn mounted_by_us(path: &Path) -> Result<bool, Failure> {
     }))
 }
 
+/// The URL, without a password, of the volume whose files have this device number; `path` is one of
+/// them, for messages.
+pub fn volume_mounted_as(device: u64, path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|e| Failure::io("read /proc/self/mountinfo", &e))?;
+    let number = format!("{}:{}", libc::major(device), libc::minor(device));
+    let found = text.lines().find_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        let mut kind = kind.split(' ');
+        let is_it = place.split(' ').nth(2) == Some(&number) && kind.next() == Some("fuse.ringfs");
+        is_it.then(|| kind.next().map(unescape)).flatten()
+    });
+    found.ok_or_else(|| Failure::usage(format!("{} is not in a mounted volume", path.display())))
+}
+
 /// Spaces and the like are in octal in mountinfo.
 fn unescape(field: &str) -> String {
     ["\\040", "\\011", "\\012", "\\134"]

@@ -47,6 +47,13 @@ pub(crate) struct SliceUse {
     pub(crate) chunk: u32,
     /// Bytes of the whole slice.
     pub(crate) len: u32,
+    /// Chunks that show it.
+    pub(crate) owners: u32,
+    /// The lowest and the highest inode among them.
+    pub(crate) low: InodeId,
+    pub(crate) high: InodeId,
+    /// One of them is of an inode that does not say that it may share slices.
+    pub(crate) unmarked: bool,
 }
 
 /// The result of one pass.
@@ -244,20 +251,30 @@ impl Census {
         let Some((index, records)) = parsed else {
             return self.report(job, Finding::BadExtents { ino, chunk: chunk.to_vec() });
         };
+        let facts = self.inodes.get(&ino);
+        let unmarked = facts.is_some_and(|facts| !facts.flags.has(AttrFlags::SHARED));
+        let mut here: HashSet<SliceId> = HashSet::new();
         for record in records.iter().filter(|record| !record.is_hole()) {
-            let used = SliceUse { ino, chunk: index, len: record.slice_len };
-            let first = *self.slices.entry(record.slice).or_insert(used);
-            let finding = if (first.ino, first.chunk) != (ino, index) {
-                // The same two, whichever was read first.
-                let (ino, other) = (first.ino.min(ino), first.ino.max(ino));
-                Finding::SharedSlice { slice: record.slice, ino, other }
-            } else if first.len != record.slice_len {
-                Finding::SliceLengths { slice: record.slice, ino }
-            } else {
-                continue;
-            };
-            if self.findings.last() != Some(&finding) {
-                self.report(job, finding);
+            let used = self.slices.entry(record.slice).or_insert(SliceUse {
+                ino,
+                chunk: index,
+                len: record.slice_len,
+                owners: 0,
+                low: ino,
+                high: ino,
+                unmarked: false,
+            });
+            if here.insert(record.slice) {
+                used.owners += 1;
+                used.low = used.low.min(ino);
+                used.high = used.high.max(ino);
+                used.unmarked |= unmarked;
+            }
+            if used.len != record.slice_len {
+                let finding = Finding::SliceLengths { slice: record.slice, ino };
+                if self.findings.last() != Some(&finding) {
+                    self.report(job, finding);
+                }
             }
         }
         let Some(facts) = self.inodes.get(&ino) else { return };

@@ -79,9 +79,11 @@ pub enum Finding {
     InlineTooLong { ino: InodeId, inline: u64, size: u64 },
     UnlistedOrphan { ino: InodeId },
     FalseOrphan { ino: InodeId },
+    UnfinishedClone { ino: InodeId },
     // Extents.
     BadExtents { ino: InodeId, chunk: Vec<u8> },
     SharedSlice { slice: SliceId, ino: InodeId, other: InodeId },
+    SurplusOwners { slice: SliceId, says: u64, found: u64 },
     SliceLengths { slice: SliceId, ino: InodeId },
     BeyondSize { ino: InodeId, chunk: u32 },
     // The shard's own records.
@@ -145,6 +147,8 @@ impl Finding {
             | F::BlocksOutOfReach { .. } => Severity::Degraded,
             F::LeftoverPart { .. }
             | F::UnlistedOrphan { .. }
+            | F::UnfinishedClone { .. }
+            | F::SurplusOwners { .. }
             | F::HoldOfNobody { .. }
             | F::LockOfNobody { .. }
             | F::BadLocks { .. }
@@ -182,7 +186,9 @@ impl Finding {
             F::UnlistedOrphan { .. } => "unlisted-orphan",
             F::FalseOrphan { .. } => "false-orphan",
             F::BadExtents { .. } => "bad-extents",
+            F::UnfinishedClone { .. } => "unfinished-clone",
             F::SharedSlice { .. } => "shared-slice",
+            F::SurplusOwners { .. } => "surplus-owners",
             F::SliceLengths { .. } => "slice-lengths",
             F::BeyondSize { .. } => "beyond-size",
             F::HoldOfNobody { .. } => "hold-of-nobody",
@@ -248,6 +254,8 @@ impl Finding {
             | F::BadRecord { .. }
             | F::UnknownKey { .. }
             | F::NodeUnreachable { .. }
+            | F::SurplusOwners { .. }
+            | F::UnfinishedClone { .. }
             | F::SurplusCopies { .. }
             | F::GarbageBlocks { .. } => None,
         }
@@ -344,9 +352,18 @@ impl Finding {
                 "{at}: the extents of chunk {} cannot be read; restore the file from a backup",
                 String::from_utf8_lossy(chunk)
             ),
+            F::UnfinishedClone { ino } => format!(
+                "inode {ino} is where a clone was being built that was not finished; `ringfs gc \
+                 --delete` removes it"
+            ),
             F::SharedSlice { slice, other, .. } => format!(
-                "{at}: slice {:x} belongs to inode {other} or another chunk too: removing one \
-                 would destroy the other; copy both files",
+                "{at}: slice {:x} belongs to inode {other} or another chunk too, and is not counted \
+                 so: removing one would destroy the other; copy both files",
+                slice.0
+            ),
+            F::SurplusOwners { slice, says, found } => format!(
+                "slice {:x} is said to have {says} owners, and has {found}: its blocks will stay \
+                 until `ringfs gc --delete` finds them",
                 slice.0
             ),
             F::SliceLengths { slice, .. } => format!(

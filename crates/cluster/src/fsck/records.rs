@@ -1,14 +1,15 @@
 //! Checking the records of a shard itself: sessions, orphans, holds, counters, the ring.
 
-use super::census::Census;
+use super::census::{Census, Facts};
 use super::finding::Finding;
+use super::sharing;
 use crate::error::ClusterError;
 use crate::job::Job;
 use crate::shards::{Shard, Shards};
 use bytes::Bytes;
 use ringfs_base::{InodeId, SessionId};
 use ringfs_link::Cmd;
-use ringfs_meta::FileKind;
+use ringfs_meta::{AttrFlags, FileKind};
 use ringfs_ring::Table;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -36,7 +37,10 @@ pub(crate) fn check(
     let mut unlisted: Vec<InodeId> = census
         .inodes
         .iter()
-        .filter(|(ino, facts)| facts.nlink == 0 && facts.names == 0 && !orphans.contains(ino))
+        .filter(|(ino, facts)| {
+            let nameless = facts.nlink == 0 || is_staging(facts);
+            nameless && facts.names == 0 && !orphans.contains(ino)
+        })
         .map(|(ino, _)| *ino)
         .collect();
     unlisted.sort_unstable();
@@ -80,6 +84,7 @@ fn check_shard(
     }
     check_orphans(shard, census, job, &sessions, orphans)?;
     super::locks::check(shard, census, job, &sessions)?;
+    sharing::check(shard, census, job)?;
     if !control.is_empty() {
         check_counters(shard, census, job, &control, !sessions.is_empty());
         check_ring(shard, census, job, &control)?;
@@ -94,13 +99,28 @@ fn check_orphans(
     sessions: &BTreeSet<SessionId>,
     orphans: &mut HashSet<InodeId>,
 ) -> Result<(), ClusterError> {
+    let held: HashSet<InodeId> = shard
+        .sorted_set("h")?
+        .iter()
+        .filter(|member| {
+            member.get(8..).and_then(session_id).is_some_and(|id| sessions.contains(&id))
+        })
+        .filter_map(|member| Some(InodeId::from_bytes(*member.first_chunk::<8>()?)))
+        .collect();
     for member in shard.sorted_set("o")? {
         match member.first_chunk::<8>() {
             Some(bytes) if member.len() == 8 => {
                 let ino = InodeId::from_bytes(*bytes);
                 orphans.insert(ino);
-                if census.inodes.get(&ino).is_none_or(|facts| facts.nlink > 0) {
-                    census.report(job, Finding::FalseOrphan { ino });
+                match census.inodes.get(&ino) {
+                    // One that is empty goes like any orphan.
+                    Some(facts) if is_staging(facts) => {
+                        if facts.entries_found > 0 && !held.contains(&ino) {
+                            census.report(job, Finding::UnfinishedClone { ino });
+                        }
+                    }
+                    Some(facts) if facts.nlink == 0 => {}
+                    _ => census.report(job, Finding::FalseOrphan { ino }),
                 }
             }
             _ => {
@@ -190,6 +210,11 @@ fn check_ring(
     };
     census.report(job, Finding::BadRecord { what: problem });
     Ok(())
+}
+
+/// Whether it is a directory without a name in which a clone is being built.
+fn is_staging(facts: &Facts) -> bool {
+    facts.kind == FileKind::Directory && facts.flags.has(AttrFlags::ORPHAN) && facts.nlink > 0
 }
 
 /// The sessions that fields of the control record are about: a letter, the session, and perhaps

@@ -4,7 +4,7 @@ use super::census::{Census, Facts, bit};
 use super::finding::{Finding, Part};
 use crate::job::Job;
 use ringfs_base::InodeId;
-use ringfs_meta::FileKind;
+use ringfs_meta::{AttrFlags, FileKind};
 use std::collections::HashMap;
 
 /// Compares what each inode says about itself with what was found.
@@ -60,6 +60,8 @@ fn judge_directory(ino: InodeId, facts: &Facts, found: &mut Vec<Finding>) {
         (1, Some((dir, _))) if dir != facts.parent => {
             found.push(Finding::WrongParent { ino, says: facts.parent, found: dir });
         }
+        // The place where a clone is being built has none, and is among the orphans.
+        (0, _) if facts.flags.has(AttrFlags::ORPHAN) => {}
         (0, _) => found.push(Finding::NoName { ino }),
         (2.., _) => found.push(Finding::SecondName { ino, names: facts.names }),
         _ => {}

@@ -253,8 +253,13 @@ impl Session {
             self.heard_of_epoch(epoch);
             return Ok(Compacted::StaleEpoch(epoch));
         }
-        let replaced = Reader::new("compact", done((code, rest))?).u8()? == 1;
-        Ok(if replaced { Compacted::Done(dropped_slices(old, new)) } else { Compacted::Changed })
+        let mut reply = Reader::new("compact", done((code, rest))?);
+        Ok(match reply.u8()? {
+            0 => Compacted::Changed,
+            // Only the server knows who else shows them.
+            2 => Compacted::Done(reply.last_records()?),
+            _ => Compacted::Done(dropped_slices(old, new)),
+        })
     }
 }
 

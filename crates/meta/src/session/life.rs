@@ -82,6 +82,7 @@ impl Session {
                 2 => return Ok(Purge::Gone),
                 // More to do. Bounded: each round drops at least one chunk.
                 3 => {}
+                4 => return Ok(Purge::Populated),
                 _ => return Err(Errno::EPROTO.into()),
             }
         }
