@@ -12,9 +12,13 @@ pub const SYMLINK_BYTES_MAX: usize = 4095;
 /// Most hard links to one inode (what ext4 allows).
 pub const LINKS_MAX: u32 = 65_000;
 
-/// Largest file, in bytes (8 PiB): scripts compute with sizes, and Lua's numbers are exact up to
-/// here.
-pub const FILE_BYTES_MAX: u64 = 1 << 53;
+/// Largest file, in bytes: what `off_t` can tell.
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+
+/// A file counts with at most so many bytes of its size (16 TiB) in what a volume holds: the scripts
+/// keep the sum in a Lua number, which is exact to 2^53, and a sparse file may be larger than all that
+/// fits into the servers.
+pub const FILE_BYTES_COUNTED_MAX: u64 = 1 << 44;
 
 /// A file's extents are kept per chunk of this many bytes; a slice never spans two chunks.
 pub const CHUNK_BYTES: u64 = 64 << 20;

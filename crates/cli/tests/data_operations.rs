@@ -5,7 +5,7 @@
 
 mod mounted;
 
-use mounted::{Mounted, Volume, eventually, noise};
+use mounted::{Mounted, Volume, eventually, noise, succeed};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::process::Command;
 
 const CHUNK: u64 = 64 << 20;
 
@@ -575,4 +576,41 @@ fn descriptors_of_one_file_do_not_disturb_each_other() {
     let mut rest = String::new();
     file.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "3456789");
+}
+
+#[test]
+fn a_sparse_file_may_be_as_large_as_offsets_go() {
+    let volume = Volume::format(2, 1);
+    let (a, b) = (volume.mount(), volume.mount());
+    let file = open(&a.path("huge"));
+    let end = i64::MAX as u64;
+    for spot in [0, 1 << 53, (1 << 58) + 12_345, end - 20_000] {
+        file.write_all_at(&noise(spot, 20_000), spot).unwrap();
+    }
+    file.sync_all().unwrap();
+    assert_eq!(file.metadata().unwrap().len(), end);
+    let error = file.write_at(b"x", end).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "the kernel: no such offset");
+    let other = File::open(b.path("huge")).unwrap();
+    for spot in [0, 1 << 53, (1 << 58) + 12_345, end - 20_000] {
+        assert!(window(&other, spot, 20_000) == noise(spot, 20_000), "{spot}");
+        assert_eq!(seek(&other, spot.saturating_sub(100), libc::SEEK_DATA), Ok(spot));
+    }
+    assert_eq!(seek(&other, 20_000, libc::SEEK_HOLE), Ok(20_000));
+    let free = succeed(Command::new("df").arg("--output=avail").arg(&a.place));
+    assert!(free.lines().nth(1).unwrap().trim().parse::<u64>().unwrap() > 0, "{free}");
+    copy_all(&file, (1 << 58) + 12_345, &file, 1 << 60, 20_000);
+    assert!(window(&other, 1 << 60, 20_000) == noise((1 << 58) + 12_345, 20_000));
+    fallocate(&file, PUNCH, 1 << 53, 1 << 58).unwrap();
+    drop(other);
+    assert!(window(&open(&b.path("huge")), 1 << 53, 20_000).iter().all(|byte| *byte == 0));
+    volume.assert_fsck_clean();
+    file.set_len((1 << 53) + 1).unwrap();
+    file.set_len(7).unwrap();
+    assert_eq!(fs::read(b.path("huge")).unwrap(), noise(0, 20_000)[..7]);
+    drop(file);
+    fs::remove_file(a.path("huge")).unwrap();
+    eventually("its blocks go", || blocks(&volume) == 0);
+    drop((a, b));
+    volume.assert_fsck_clean();
 }

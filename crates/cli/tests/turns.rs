@@ -3,7 +3,7 @@
 //! Each turn is one open and close: what a turn wrote must be what the next one, on whichever mount,
 //! finds. `RINGFS_TURNS` sets the number of operations, `RINGFS_SEED` repeats a run.
 
-#![allow(clippy::unwrap_used, reason = "what fails here ends the test")]
+#![allow(clippy::unwrap_used, reason = "what fails ends the test")]
 
 mod mounted;
 

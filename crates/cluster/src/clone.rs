@@ -257,8 +257,8 @@ impl Work<'_> {
             if found.attr.ctime != original.ctime {
                 return Ok(false);
             }
-            let next = u64::from(found.known_to) * CHUNK_BYTES;
-            let end = if found.known_to == u32::MAX { original.size } else { next };
+            let next = found.known_to.saturating_mul(CHUNK_BYTES);
+            let end = if found.known_to == u64::MAX { original.size } else { next };
             let read: Vec<_> =
                 found.chunks.iter().map(|(c, list)| (*c, Arc::new(list.clone()))).collect();
             let request = ShareRequest {
@@ -270,7 +270,7 @@ impl Work<'_> {
                 end: end.min(original.size),
             };
             match session.share(&request, now())? {
-                Shared::Done(_) if found.known_to == u32::MAX => return Ok(true),
+                Shared::Done(_) if found.known_to == u64::MAX => return Ok(true),
                 Shared::Done(_) => first = found.known_to,
                 // Perhaps only compacted: then these chunks are read again.
                 Shared::Changed if again < LARGE_TRIES_MAX => again += 1,

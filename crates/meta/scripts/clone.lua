@@ -35,7 +35,7 @@ for i = 3, #ARGV, 2 do
       if not big and chunks > 0 and chunks + count > 256 then break end
       if not big then chunks = chunks + count end
     end
-    if mode >= 32768 and mode < 36864 and not big then size = unpack('>I8', attr, 17) end
+    if mode >= 32768 and mode < 36864 and not big then size = weigh(split(attr, 17)) end
     inodes, bytes = inodes + 1, bytes + size
     work[#work + 1] = { i, attr, big, skey, sfield, sl }
     out[#out + 1] = big and '\3' or '\1'

@@ -8,7 +8,7 @@
 -- | most records of a chunk touched (4) | ring epoch (8) | ctime before (8).
 -- Not done: 249 | attributes: needs a slice. 248 | attributes: an appended slice would lie across
 -- the border of a chunk. 247 | epoch: written under one that readers do not look at any more.
--- Errors: ESTALE, EISDIR, EINVAL, ENOSPC.
+-- Errors: ESTALE, EISDIR, EINVAL, EFBIG, ENOSPC.
 -- Invariants: a slice belongs to one chunk; a file with extents gets no more inline data, so that
 -- inline data always are the oldest layer; the position of appended data is the size at the
 -- moment when this runs.
@@ -20,12 +20,12 @@ local key, field, l = where(ino)
 local attr = call('HGET', key, field)
 if not attr then return '\116' end
 local mode, flags = unpack('>I2I2', attr)
-local size = unpack('>I8', attr, 17)
+local old_chunk, old_pos = split(attr, 17)
 if mode >= 16384 and mode < 20480 then return '\21' end
 if mode < 32768 or mode >= 36864 then return '\22' end
 -- Data inline depend on no ring: the epoch of their reply is 0.
 local epoch = kind % 2 == 1 and call('HGET', C, 'epoch') or '0'
-local old, top, name, CHUNK = size, size, fmt('%d', l), 67108864
+local top_chunk, top_pos, name = old_chunk, old_pos, fmt('%d', l)
 local writes = {}
 if kind % 2 == 1 then
   if unpack('>I8', A, 11) + 1 < tonumber(epoch) then
@@ -33,10 +33,15 @@ if kind % 2 == 1 then
   end
   if kind == 1 then
     for i = 3, #ARGV, 2 do
-      local records, base = ARGV[i + 1], tonumber(ARGV[i]) * CHUNK
-      for at = 1, #records, 24 do
-        local pos, len = unpack('>I4I4', records, at)
-        if base + pos + len > top then top = base + pos + len end
+      local records, chunk = ARGV[i + 1], tonumber(ARGV[i])
+      if chunk >= top_chunk then
+        local last = chunk == top_chunk and top_pos or 0
+        for at = 1, #records, 24 do
+          local pos, len = unpack('>I4I4', records, at)
+          if pos + len > last then last = pos + len end
+        end
+        top_chunk, top_pos = chunk, last
+        if last == CHUNK then top_chunk, top_pos = chunk + 1, 0 end
       end
       writes[#writes + 1] = ARGV[i]
       writes[#writes + 1] = records
@@ -45,9 +50,9 @@ if kind % 2 == 1 then
     local records = ARGV[3]
     for at = 1, #records, 24 do
       local len = unpack('>I4', records, at + 4)
-      local pos = top % CHUNK
+      local pos = top_pos
       if pos + len > CHUNK then return '\248' .. attr end
-      local chunk = fmt('%d', (top - pos) / CHUNK)
+      local chunk = fmt('%d', top_chunk)
       local record = pack('>I4', pos) .. sub(records, at + 4, at + 23)
       if writes[#writes - 1] == chunk then
         writes[#writes] = writes[#writes] .. record
@@ -55,7 +60,9 @@ if kind % 2 == 1 then
         writes[#writes + 1] = chunk
         writes[#writes + 1] = record
       end
-      top = top + len
+      top_pos = pos + len
+      if top_pos == CHUNK then top_chunk, top_pos = top_chunk + 1, 0 end
+      if top_chunk > 137438953471 then return '\27' end
     end
   end
 else
@@ -64,14 +71,15 @@ else
     for i = 3, #ARGV, 2 do
       local last = unpack('>I8', ARGV[i]) + #ARGV[i + 1]
       if last > inline_max then return '\249' .. attr end
-      if last > top then top = last end
+      if old_chunk == 0 and last > top_pos then top_pos = last end
     end
   else
-    if old + #ARGV[3] > inline_max then return '\249' .. attr end
-    top = old + #ARGV[3]
+    if old_chunk > 0 or old_pos + #ARGV[3] > inline_max then return '\249' .. attr end
+    top_pos = old_pos + #ARGV[3]
   end
 end
-if top > old and S[7] and S[7] ~= '0' and S[5] + top - old > tonumber(S[7]) then return '\28' end
+local more = weigh(top_chunk, top_pos) - weigh(old_chunk, old_pos)
+if more > 0 and S[7] and S[7] ~= '0' and S[5] + more > tonumber(S[7]) then return '\28' end
 
 local longest = 0
 if kind % 2 == 1 then
@@ -86,7 +94,7 @@ if kind % 2 == 1 then
 else
   local ikey, wrote = P .. 'i' .. name, false
   if kind == 2 then
-    call('SETRANGE', ikey, fmt('%d', old), ARGV[3])
+    call('SETRANGE', ikey, fmt('%d', old_pos), ARGV[3])
     wrote = #ARGV[3] > 0
   else
     for i = 3, #ARGV, 2 do
@@ -106,9 +114,9 @@ if kill == 1 then
   if mode % 4096 >= 2048 then mode = mode - 2048 end
   if mode % 2048 >= 1024 and mode % 16 >= 8 then mode = mode - 1024 end
 end
-local previous = sub(attr, 33, 40)
-attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. pack('>I8', top) .. mtime
+local previous, old = sub(attr, 33, 40), sub(attr, 17, 24)
+attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. join(top_chunk, top_pos) .. mtime
   .. after(mtime, previous) .. sub(attr, 41)
 call('HSET', key, field, attr)
-return finish('\0' .. attr .. pack('>I8I4I8', old, longest / 24, tonumber(epoch)) .. previous,
-  'A' .. ino, 0, top - old)
+return finish('\0' .. attr .. old .. pack('>I4I8', longest / 24, tonumber(epoch)) .. previous,
+  'A' .. ino, 0, more)

@@ -7,8 +7,8 @@
 -- refused when memory is full if they came first.
 local function drop(ino, attr, victim, known)
   local key, field, l = where(ino)
-  local mode, flags, nlink, size = unpack('>I2I2I4', attr)
-  size = mode >= 32768 and mode < 36864 and unpack('>I8', attr, 17) or 0
+  local mode, flags, nlink = unpack('>I2I2I4', attr)
+  local size = mode >= 32768 and mode < 36864 and weigh(split(attr, 17)) or 0
   if nlink > 0 then
     call('HSET', key, field, attr)
     return attr, '\0', '', 0, 0

@@ -44,5 +44,5 @@ call('DEL', P .. 'i' .. name, P .. 'e' .. name, P .. 'k' .. name)
 call('ZREM', P .. 'o', ino)
 if not attr then return finish('\0\0' .. table.concat(freed), '', 0, 0) end
 call('HDEL', key, field)
-if mode >= 32768 and mode < 36864 then size = unpack('>I8', attr, 17) end
+if mode >= 32768 and mode < 36864 then size = weigh(split(attr, 17)) end
 return finish('\0\0' .. table.concat(freed), '', -1, -size)

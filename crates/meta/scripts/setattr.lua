@@ -13,7 +13,8 @@ local key, field, l = where(ino)
 local attr = call('HGET', key, field)
 if not attr then return '\116' end
 local mode, flags = unpack('>I2I2', attr)
-local perm, owners, size = unpack('>I2c8I8', A, 10)
+local perm, owners = unpack('>I2c8', A, 10)
+local chunk, cut = split(A, 20)
 local kind = mode - mode % 4096
 local mtime, atime, sizes = sub(attr, 25, 32), sub(attr, 41, 48), sub(attr, 17, 24)
 local uid, gid = sub(attr, 9, 12), sub(attr, 13, 16)
@@ -27,18 +28,22 @@ if mask % 16 >= 8 then
   if kind == 16384 then return '\21' end
   if kind ~= 32768 then return '\22' end
   if mask < 32 then mtime = sub(A, 44, 51) end
-  local old, CHUNK, name = unpack('>I8', sizes), 67108864, fmt('%d', l)
-  if size > old and S[7] and S[7] ~= '0' and S[5] + size - old > tonumber(S[7]) then
+  local old_chunk, old_pos = split(sizes, 1)
+  local old, name = weigh(old_chunk, old_pos), fmt('%d', l)
+  delta = weigh(chunk, cut) - old
+  if delta > 0 and S[7] and S[7] ~= '0' and S[5] + delta > tonumber(S[7]) then
     return '\28'
   end
-  if size < old and flags % 4 >= 1 then
+  if (chunk < old_chunk or chunk == old_chunk and cut < old_pos) and flags % 4 >= 1 then
     call('DEL', P .. '~')  -- so that the writes that follow are let through when memory is full
-    local cut = size % CHUNK
-    local keep = (size - cut) / CHUNK
+    local keep = chunk
     if flags % 4 >= 2 then
       local xkey = P .. 'x' .. name
       local beyond = {}
-      if call('HLEN', xkey) <= 4096 then
+      local top = old_pos == 0 and old_chunk - 1 or old_chunk
+      local count = call('HLEN', xkey)
+      -- A sparse file may have few chunks and many numbers between them.
+      if count <= 4096 or (top - keep) / 4 > count then
         local all = call('HKEYS', xkey)
         for i = 1, #all do
           local c = tonumber(all[i])
@@ -46,7 +51,6 @@ if mask % 16 >= 8 then
         end
         table.sort(beyond, function(a, b) return a > b end)
       else
-        local top = math.floor((old - 1) / CHUNK)
         for c = top, math.max(cut == 0 and keep or keep + 1, top - 256), -1 do
           beyond[#beyond + 1] = c
         end
@@ -54,7 +58,7 @@ if mask % 16 >= 8 then
       local bytes, dropped = 0, nil
       for i = 1, #beyond do
         if i > 256 or bytes > 262144 then
-          more, size = '\1', dropped * CHUNK
+          more, chunk, cut = '\1', dropped, 0
           break
         end
         local records = call('HGET', xkey, beyond[i])
@@ -77,18 +81,18 @@ if mask % 16 >= 8 then
           end
         end
       end
-      if size == 0 then flags = flags - (flags % 32 >= 16 and 18 or 2) end
+      if chunk == 0 and cut == 0 then flags = flags - (flags % 32 >= 16 and 18 or 2) end
     end
     if flags % 2 == 1 then
-      if size == 0 then
+      if chunk == 0 and cut == 0 then
         call('DEL', P .. 'i' .. name)
         flags = flags - 1
-      elseif call('STRLEN', P .. 'i' .. name) > size then
-        call('SET', P .. 'i' .. name, call('GETRANGE', P .. 'i' .. name, 0, size - 1))
+      elseif chunk == 0 and call('STRLEN', P .. 'i' .. name) > cut then
+        call('SET', P .. 'i' .. name, call('GETRANGE', P .. 'i' .. name, 0, cut - 1))
       end
     end
   end
-  delta, sizes = size - old, pack('>I8', size)
+  delta, sizes = weigh(chunk, cut) - old, join(chunk, cut)
 end
 local previous = sub(attr, 33, 40)
 attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 8) .. uid .. gid .. sizes .. mtime

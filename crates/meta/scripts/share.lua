@@ -25,9 +25,11 @@ for i = 4, 3 + 2 * n, 2 do
   local records = call('HGET', sxkey, ARGV[i]) or ''
   if redis.sha1hex(records) ~= ARGV[i + 1] then return '\245' end
 end
-local size, top = unpack('>I8', attr, 17), unpack('>I8', A, 25)
-if top < size then top = size end
-if top > size and S[7] and S[7] ~= '0' and S[5] + top - size > tonumber(S[7]) then return '\28' end
+local chunk, pos = split(attr, 17)
+local top_chunk, top_pos = split(A, 25)
+local top, more = sub(A, 25, 32), weigh(top_chunk, top_pos) - weigh(chunk, pos)
+if top_chunk < chunk or top_chunk == chunk and top_pos < pos then top, more = sub(attr, 17, 24), 0 end
+if more > 0 and S[7] and S[7] ~= '0' and S[5] + more > tonumber(S[7]) then return '\28' end
 
 local name, longest, shared = fmt('%d', l), 0, false
 local xkey = P .. 'x' .. name
@@ -62,7 +64,7 @@ if shared then
   if flags % 32 < 16 then flags = flags + 16 end
 end
 local previous = sub(attr, 33, 40)
-attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. pack('>I8', top) .. now
+attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. top .. now
   .. after(now, previous) .. sub(attr, 41)
 call('HSET', key, field, attr)
-return finish('\0' .. attr .. previous .. pack('>I4', longest / 24), 'A' .. ino, 0, top - size)
+return finish('\0' .. attr .. previous .. pack('>I4', longest / 24), 'A' .. ino, 0, more)

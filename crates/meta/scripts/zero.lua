@@ -9,25 +9,38 @@
 -- inline data are cut or overwritten. The size grows in the last call.
 local A = ARGV[2]
 local ino = sub(A, 1, 8)
-local from, to = unpack('>I8I8', A, 10)
+local from_chunk, from_pos = split(A, 10)
+local to_chunk, to_pos = split(A, 18)
 local key, field, l = where(ino)
 local attr = call('HGET', key, field)
 if not attr then return '\116' end
 local mode, flags = unpack('>I2I2', attr)
 if mode >= 16384 and mode < 20480 then return '\21' end
 if mode < 32768 or mode >= 36864 then return '\22' end
-local size = unpack('>I8', attr, 17)
-local top = string.byte(A, 9) == 1 and to > size and to or size
-if top > size and S[7] and S[7] ~= '0' and S[5] + top - size > tonumber(S[7]) then return '\28' end
+local chunk, pos = split(attr, 17)
+local size, more = sub(attr, 17, 24), 0
+-- Nothing lies beyond the end.
+local beyond = to_chunk > chunk or to_chunk == chunk and to_pos >= pos
+local last_chunk, last_pos = to_chunk, to_pos
+if beyond then
+  if string.byte(A, 9) == 1 then
+    size, more = sub(A, 18, 25), weigh(to_chunk, to_pos) - weigh(chunk, pos)
+  end
+  last_chunk, last_pos = chunk, pos
+end
+if more > 0 and S[7] and S[7] ~= '0' and S[5] + more > tonumber(S[7]) then return '\28' end
+local any = from_chunk < last_chunk or from_chunk == last_chunk and from_pos < last_pos
 
 call('DEL', P .. '~')  -- so that the writes that follow are let through when memory is full
-local last, name, CHUNK = math.min(to, size), fmt('%d', l), 67108864
+local name = fmt('%d', l)
 local freed, resume, longest, hidden = {}, 0, 0, 0
-if from < last and flags % 4 >= 2 then
+if any and flags % 4 >= 2 then
   local xkey = P .. 'x' .. name
-  local lowest, highest = math.floor(from / CHUNK), math.floor((last - 1) / CHUNK)
+  local lowest, highest = from_chunk, last_pos == 0 and last_chunk - 1 or last_chunk
   local chunks, bytes = {}, 0
-  if call('HLEN', xkey) <= 65536 then
+  local count = call('HLEN', xkey)
+  -- A sparse file may have few chunks and many numbers between them.
+  if count <= 65536 or (highest - lowest) / 4 > count then
     local all = call('HKEYS', xkey)
     for i = 1, #all do
       local c = tonumber(all[i])
@@ -40,15 +53,15 @@ if from < last and flags % 4 >= 2 then
   for i = 1, #chunks do
     local c = chunks[i]
     if i > 256 or bytes > 262144 then
-      resume, top = c * CHUNK, size
+      resume, size, more = c, sub(attr, 17, 24), 0
       break
     end
     local chunk = fmt('%d', c)
     local records = call('HGET', xkey, chunk)
     if records then
-      local low, high = math.max(from - c * CHUNK, 0), math.min(last - c * CHUNK, CHUNK)
+      local low, high = c == from_chunk and from_pos or 0, c == last_chunk and last_pos or CHUNK
       bytes = bytes + #records
-      if low == 0 and (high == CHUNK or last == size) then
+      if low == 0 and (high == CHUNK or beyond) then
         call('HDEL', xkey, chunk)
         freed[#freed + 1] = flags % 32 >= 16 and let_go(records, '') or records
       else
@@ -71,7 +84,8 @@ if from < last and flags % 4 >= 2 then
     end
   end
 end
-if from < last and flags % 2 == 1 then
+if any and from_chunk == 0 and flags % 2 == 1 then
+  local from, last = from_pos, last_chunk > 0 and CHUNK or last_pos
   local ikey = P .. 'i' .. name
   local had = call('STRLEN', ikey)
   if from == 0 and last >= had then
@@ -84,8 +98,8 @@ if from < last and flags % 2 == 1 then
   end
 end
 local now, previous = sub(A, 26, 33), sub(attr, 33, 40)
-attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. pack('>I8', top) .. now
+attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. size .. now
   .. after(now, previous) .. sub(attr, 41)
 call('HSET', key, field, attr)
-return finish('\0' .. pack('>I8I4', resume, longest / 24) .. char(hidden, #attr) .. attr
-  .. previous .. table.concat(freed), 'A' .. ino, 0, top - size)
+return finish('\0' .. join(resume, 0) .. pack('>I4', longest / 24) .. char(hidden, #attr) .. attr
+  .. previous .. table.concat(freed), 'A' .. ino, 0, more)

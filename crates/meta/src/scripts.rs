@@ -16,8 +16,8 @@ macro_rules! scripts {
 scripts! {
     ALLOC = "alloc": "plain" "alloc";
     CHUNKS = "chunks": "plain" "inode" "chunks";
-    CLONE = "clone": "begin" "inode" "name" "grow" "shared" "share_more" "clone";
-    COMMIT = "commit": "begin" "inode" "commit";
+    CLONE = "clone": "begin" "inode" "size" "name" "grow" "shared" "share_more" "clone";
+    COMMIT = "commit": "begin" "inode" "size" "commit";
     COMPACT = "compact": "begin" "inode" "shared" "compact";
     CREATE = "create": "begin" "inode" "name" "grow" "create";
     EXTENTS = "extents": "plain" "inode" "extents";
@@ -29,25 +29,25 @@ scripts! {
     LINK = "link": "begin" "inode" "name" "grow" "link";
     LOOKUP = "lookup": "plain" "inode" "name" "lookup";
     OPEN = "open": "plain" "inode" "open";
-    PURGE = "purge": "begin" "inode" "shared" "purge";
+    PURGE = "purge": "begin" "inode" "size" "shared" "purge";
     PURGEABLE = "purgeable": "plain" "purgeable";
     READDIR = "readdir": "plain" "inode" "readdir";
     READLINK = "readlink": "plain" "inode" "readlink";
     REAP = "reap": "plain" "inode" "locks" "leave" "reap";
     RELEASE = "release": "plain" "release";
     REMOVEXATTR = "removexattr": "begin" "inode" "removexattr";
-    RENAME = "rename": "begin" "inode" "name" "grow" "shared" "drop" "rename";
+    RENAME = "rename": "begin" "inode" "size" "name" "grow" "shared" "drop" "rename";
     RING = "ring": "plain" "ring";
     SEAL = "seal": "begin" "seal";
     SESSION_END = "session_end": "plain" "inode" "locks" "leave" "session_end";
     SESSION_START = "session_start": "plain" "session_start";
     SET_RING = "set_ring": "plain" "set_ring";
-    SETATTR = "setattr": "begin" "inode" "shared" "setattr";
-    SHARE = "share": "begin" "inode" "shared" "share_more" "share";
+    SETATTR = "setattr": "begin" "inode" "size" "shared" "setattr";
+    SHARE = "share": "begin" "inode" "size" "shared" "share_more" "share";
     TMPFILE = "tmpfile": "begin" "inode" "tmpfile";
     SETXATTR = "setxattr": "begin" "inode" "setxattr";
-    UNLINK = "unlink": "begin" "inode" "name" "shared" "drop" "unlink";
     UNLOCK = "unlock": "begin" "inode" "locks" "unlock";
+    UNLINK = "unlink": "begin" "inode" "size" "name" "shared" "drop" "unlink";
     USAGE = "usage": "plain" "usage";
-    ZERO = "zero": "begin" "inode" "shared" "zero";
+    ZERO = "zero": "begin" "inode" "size" "shared" "zero";
 }

@@ -167,9 +167,9 @@ pub enum OpenData {
         /// The oldest layer of chunk 0.
         inline: Bytes,
         /// Chunk index and its records, oldest first. Only chunks that have any.
-        chunks: Vec<(u32, Vec<ExtentRecord>)>,
+        chunks: Vec<(u64, Vec<ExtentRecord>)>,
         /// Every chunk below this index is in `chunks` or has no records.
-        chunks_known: u32,
+        chunks_known: u64,
     },
 }
 
@@ -197,7 +197,7 @@ pub enum CommitData<'a> {
     /// Bytes at offsets, kept inline with the inode.
     Inline(&'a [(u64, &'a [u8])]),
     /// Records for chunks; `pos` counts within the chunk. Several chunks in one call.
-    Extents(&'a [(u32, &'a [ExtentRecord])]),
+    Extents(&'a [(u64, &'a [ExtentRecord])]),
     /// Bytes at the end of the file, wherever that is when the script runs; kept inline.
     AppendInline(&'a [u8]),
     /// Slices laid one after the other at the end of the file; `pos` is ignored.
@@ -339,9 +339,9 @@ pub struct NextChunks {
     /// Bytes of inline data, below all records of chunk 0.
     pub inline_len: u32,
     /// Chunks with records from the one asked for on, in order.
-    pub chunks: Vec<(u32, Vec<ExtentRecord>)>,
-    /// Chunks below this one that are not in `chunks` have no records; `u32::MAX`: none has.
-    pub known_to: u32,
+    pub chunks: Vec<(u64, Vec<ExtentRecord>)>,
+    /// Chunks below this one that are not in `chunks` have no records; `u64::MAX`: none has.
+    pub known_to: u64,
 }
 
 /// A copy of a range of one file into another that moves no data.
@@ -352,11 +352,11 @@ pub struct ShareRequest<'a> {
     /// Its `ctime` when its records were read.
     pub version: Timestamp,
     /// The chunks of it that were read, with all their records.
-    pub read: &'a [(u32, std::sync::Arc<Vec<ExtentRecord>>)],
+    pub read: &'a [(u64, std::sync::Arc<Vec<ExtentRecord>>)],
     /// The file that shall show them, too. May be the same.
     pub destination: InodeId,
     /// Records for its chunks; `pos` counts within the chunk. Slices must be among those read.
-    pub records: &'a [(u32, Vec<ExtentRecord>)],
+    pub records: &'a [(u64, Vec<ExtentRecord>)],
     /// One past the last byte copied, in the destination.
     pub end: u64,
 }
@@ -443,7 +443,8 @@ pub struct SessionRecord {
 pub struct Usage {
     /// Inodes, orphans included.
     pub inodes: u64,
-    /// Bytes of files by their sizes, orphans included.
+    /// Bytes of files by their sizes, orphans included; a file counts with at most
+    /// [`ringfs_base::limits::FILE_BYTES_COUNTED_MAX`].
     pub bytes: u64,
     /// Most inodes; 0 = no limit.
     pub inodes_max: u64,

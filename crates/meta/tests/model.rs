@@ -272,18 +272,18 @@ impl Both {
         for _ in 0..2 {
             // An append does not know its place at first: one slice, cut when it straddles.
             let at = offset.or(size_known).unwrap_or(0);
-            let mut pieces: Vec<(u32, ExtentRecord)> = Vec::new();
+            let mut pieces: Vec<(u64, ExtentRecord)> = Vec::new();
             let mut done = 0;
             while done < len {
                 let (chunk, pos) = ((at + done) / CHUNK_BYTES, (at + done) % CHUNK_BYTES);
                 let part = (len - done).min(CHUNK_BYTES - pos) as u32;
                 let slice = s.alloc_slice().unwrap();
                 self.slices.insert(slice, byte);
-                pieces.push((chunk as u32, extent(pos as u32, part, slice.0)));
+                pieces.push((chunk, extent(pos as u32, part, slice.0)));
                 done += u64::from(part);
             }
             let records: Vec<ExtentRecord> = pieces.iter().map(|piece| piece.1).collect();
-            let chunks: Vec<(u32, &[ExtentRecord])> = pieces
+            let chunks: Vec<(u64, &[ExtentRecord])> = pieces
                 .iter()
                 .zip(&records)
                 .map(|((chunk, _), record)| (*chunk, std::slice::from_ref(record)))
@@ -349,7 +349,7 @@ impl Both {
         let (inline, chunks) = match opened.data {
             OpenData::Inline(inline) => (inline, vec![]),
             OpenData::Extents { inline, chunks, chunks_known } => {
-                assert_eq!(chunks_known, u32::MAX);
+                assert_eq!(chunks_known, u64::MAX);
                 (inline, chunks)
             }
             OpenData::Unchanged => panic!("nothing was known"),
@@ -366,7 +366,7 @@ impl Both {
             for piece in resolve(records, 0..CHUNK_BYTES as u32) {
                 if let Source::Slice { slice, .. } = piece.source {
                     assert!(!self.freed.contains(&slice), "{slice:?} is freed but in use");
-                    let at = u64::from(*chunk) * CHUNK_BYTES + u64::from(piece.pos);
+                    let at = *chunk * CHUNK_BYTES + u64::from(piece.pos);
                     (at..at + u64::from(piece.len)).for_each(|at| put(at, self.slices[&slice]));
                 }
             }

@@ -264,7 +264,7 @@ fn data_inline_then_extents() {
         OpenData::Extents {
             inline: b"a\0cdef"[..].into(),
             chunks: vec![(0, placed.clone())],
-            chunks_known: u32::MAX,
+            chunks_known: u64::MAX,
         }
     );
     assert_eq!(s.extents(a, &[0, 7]).unwrap().chunks, [placed.clone(), vec![]]);
@@ -330,9 +330,9 @@ fn truncation_hides_for_ever_and_frees_whole_chunks() {
     s.setattr(a, &to(5), t(4)).unwrap();
     done(s.commit(a, &request(CommitData::AppendInline(b"x"), 5)).unwrap());
     assert_eq!(s.open(a, None).unwrap().data, OpenData::Inline(b"abc\0\0x"[..].into()));
-    let chunks: Vec<(u32, Vec<ExtentRecord>)> =
-        (0..600).map(|i| (i, vec![extent(0, 1000, 100 + u64::from(i))])).collect();
-    let lists: Vec<(u32, &[ExtentRecord])> = chunks.iter().map(|(i, r)| (*i, &r[..])).collect();
+    let chunks: Vec<(u64, Vec<ExtentRecord>)> =
+        (0..600).map(|i| (i, vec![extent(0, 1000, 100 + i)])).collect();
+    let lists: Vec<(u64, &[ExtentRecord])> = chunks.iter().map(|(i, r)| (*i, &r[..])).collect();
     done(s.commit(a, &request(CommitData::Extents(&lists), 6)).unwrap());
     f.server.reset_stats();
     let changed = s.setattr(a, &to(CHUNK_BYTES + 500), t(7)).unwrap();

@@ -5,7 +5,7 @@
 mod fixture;
 
 use fixture::*;
-use ringfs_base::limits::CHUNK_BYTES;
+use ringfs_base::limits::{CHUNK_BYTES, FILE_BYTES_COUNTED_MAX};
 use ringfs_base::{Epoch, Errno, InodeId, SliceId};
 use ringfs_link::Cmd;
 use ringfs_meta::*;
@@ -34,7 +34,7 @@ fn counts(f: &Fixture) -> BTreeMap<u64, u64> {
         .collect()
 }
 
-fn make(f: &Fixture, name: &str, chunks: &[(u32, &[ExtentRecord])]) -> InodeId {
+fn make(f: &Fixture, name: &str, chunks: &[(u64, &[ExtentRecord])]) -> InodeId {
     let ino = f.session.create(ROOT, name.as_bytes(), &file(), t(1)).unwrap().attr.ino;
     if !chunks.is_empty() {
         done(f.session.commit(ino, &request(CommitData::Extents(chunks), 2)).unwrap());
@@ -43,11 +43,11 @@ fn make(f: &Fixture, name: &str, chunks: &[(u32, &[ExtentRecord])]) -> InodeId {
 }
 
 /// Lets `to` show all of chunk `from.1` of `from.0` in its chunk.
-fn share(f: &Fixture, from: (InodeId, u32), to: (InodeId, u32)) -> Shared {
+fn share(f: &Fixture, from: (InodeId, u64), to: (InodeId, u64)) -> Shared {
     let found = f.session.extents(from.0, &[from.1]).unwrap();
     let records = found.chunks.into_iter().next().unwrap();
     let read = [(from.1, Arc::new(records.clone()))];
-    let end = u64::from(to.1) * CHUNK_BYTES + records.iter().map(|r| r.end()).max().unwrap_or(0);
+    let end = to.1 * CHUNK_BYTES + records.iter().map(|r| r.end()).max().unwrap_or(0);
     let request = ShareRequest {
         source: from.0,
         version: found.attr.ctime,
@@ -62,7 +62,7 @@ fn share(f: &Fixture, from: (InodeId, u32), to: (InodeId, u32)) -> Shared {
 fn compact(
     f: &Fixture,
     ino: InodeId,
-    chunk: u32,
+    chunk: u64,
     old: &[ExtentRecord],
     new: &[ExtentRecord],
 ) -> Vec<ExtentRecord> {
@@ -161,7 +161,7 @@ fn random_sharing_keeps_counts_and_frees_each_slice_once() {
                     files.insert(name.clone(), make(&f, &name, &[]));
                 }
                 (1 | 2, Some((_, ino)), _) => {
-                    let (chunk, pos) = (roll(3) as u32, roll(1000) as u32);
+                    let (chunk, pos) = (roll(3), roll(1000) as u32);
                     let record = extent(pos, 1 + roll(1000) as u32, next);
                     live.insert(next);
                     next += 1;
@@ -172,7 +172,7 @@ fn random_sharing_keeps_counts_and_frees_each_slice_once() {
                     );
                 }
                 (3 | 4, Some((_, from)), Some((_, to))) => {
-                    share(&f, (from, roll(3) as u32), (to, roll(3) as u32));
+                    share(&f, (from, roll(3)), (to, roll(3)));
                 }
                 (5, Some((_, ino)), _) => {
                     let size = Some(roll(3) * CHUNK_BYTES + roll(3) * 500);
@@ -185,7 +185,7 @@ fn random_sharing_keeps_counts_and_frees_each_slice_once() {
                     freed = f.session.zero(ino, range, roll(2) == 0, t(4)).unwrap().freed;
                 }
                 (7, Some((_, ino)), _) => {
-                    let chunk = roll(3) as u32;
+                    let chunk = roll(3);
                     let found = f.session.extents(ino, &[chunk]).unwrap().chunks.remove(0);
                     let new = normalise(&found, true);
                     freed = compact(&f, ino, chunk, &found, &new);
@@ -246,9 +246,9 @@ fn zeroing_cuts_inline_data_drops_chunks_and_covers_the_rest() {
     assert_eq!((zeroed.previous, s.usage().unwrap().bytes), (t(4), 100));
     assert!(!zeroed.attr.flags.has(AttrFlags::INLINE));
 
-    let records: Vec<(u32, Vec<ExtentRecord>)> =
-        (0..600).map(|c| (c, vec![extent(0, 1000, 10 + u64::from(c))])).collect();
-    let chunks: Vec<(u32, &[ExtentRecord])> = records.iter().map(|(c, r)| (*c, &r[..])).collect();
+    let records: Vec<(u64, Vec<ExtentRecord>)> =
+        (0..600).map(|c| (c, vec![extent(0, 1000, 10 + c)])).collect();
+    let chunks: Vec<(u64, &[ExtentRecord])> = records.iter().map(|(c, r)| (*c, &r[..])).collect();
     let b = make(&f, "b", &chunks);
     // From the middle of chunk 1 to the end: the last chunk is covered as far as the file goes.
     let size = 599 * CHUNK_BYTES + 1000;
@@ -260,7 +260,7 @@ fn zeroing_cuts_inline_data_drops_chunks_and_covers_the_rest() {
     // The same again adds nothing.
     assert_eq!(s.zero(b, CHUNK_BYTES + 500..size, false, t(7)).unwrap().records, 2);
     let next = s.next_chunks(b, 1).unwrap();
-    assert_eq!((next.chunks.len(), next.known_to, next.attr.size), (1, u32::MAX, size));
+    assert_eq!((next.chunks.len(), next.known_to, next.attr.size), (1, u64::MAX, size));
     assert_eq!(posix(s.zero(ROOT, 0..5, false, t(8)).unwrap_err()), Errno::EISDIR);
     assert_eq!(posix(s.zero(b, 0..u64::MAX, false, t(8)).unwrap_err()), Errno::EFBIG);
 }
@@ -429,9 +429,9 @@ fn when_memory_is_full_shared_files_can_be_removed_and_punched() {
     let options = ServerOptions { maxmemory: Some(4 << 20), ..ServerOptions::default() };
     let f = Fixture::with(options, &config("demo"));
     let s = &f.session;
-    let chunks: Vec<(u32, Vec<ExtentRecord>)> =
-        (0..20).map(|c| (c, vec![extent(0, 1000, 10 + u64::from(c))])).collect();
-    let chunks: Vec<(u32, &[ExtentRecord])> = chunks.iter().map(|(c, r)| (*c, &r[..])).collect();
+    let chunks: Vec<(u64, Vec<ExtentRecord>)> =
+        (0..20).map(|c| (c, vec![extent(0, 1000, 10 + c)])).collect();
+    let chunks: Vec<(u64, &[ExtentRecord])> = chunks.iter().map(|(c, r)| (*c, &r[..])).collect();
     let a = make(&f, "a", &chunks);
     let copy = |name| CloneItem { source: a, name };
     let made = s.clone_inodes(ROOT, &[copy(b"b"), copy(b"c")], t(3)).unwrap();
@@ -453,4 +453,69 @@ fn when_memory_is_full_shared_files_can_be_removed_and_punched() {
     assert_eq!(slices(&s.setattr(c, &cut, t(7)).unwrap().freed), [11, 12, 13, 14]);
     assert!(counts(&f).is_empty());
     assert_eq!(s.setattr(a, &cut, t(8)).unwrap().freed.len(), 16);
+}
+
+/// Sizes on both sides of every border that the scripts' numbers have, up to the largest.
+#[test]
+fn sizes_up_to_the_largest_are_exact() {
+    let f = Fixture::new();
+    let s = &f.session;
+    let a = s.create(ROOT, b"a", &file(), t(1)).unwrap().attr.ino;
+    let counted = |size: u64| size.min(FILE_BYTES_COUNTED_MAX);
+    let resize = |size: u64| {
+        let change = SetAttr { size: Some(size), ..SetAttr::default() };
+        let changed = s.setattr(a, &change, t(2)).unwrap();
+        assert_eq!((changed.attr.size, s.getattr(a).unwrap().size), (size, size));
+        assert_eq!(s.usage().unwrap().bytes, counted(size), "{size}");
+        changed
+    };
+    let borders = [CHUNK_BYTES, 1 << 32, 1 << 44, 1 << 53, 1 << 58, 1 << 62, i64::MAX as u64];
+    for border in borders {
+        for size in [border - 1, border, border.saturating_add(1).min(i64::MAX as u64)] {
+            resize(size);
+        }
+    }
+    for border in borders.iter().rev() {
+        resize(*border);
+        resize(*border - 1);
+    }
+    let too_large = SetAttr { size: Some(1 << 63), ..SetAttr::default() };
+    assert_eq!(posix(s.setattr(a, &too_large, t(2)).unwrap_err()), Errno::EFBIG);
+    // Data, and the end where it is the end of a chunk.
+    for (step, border) in borders.iter().enumerate() {
+        let (chunk, slice) = ((border - 1) / CHUNK_BYTES, 10 + step as u64);
+        resize(0);
+        let last = (border - chunk * CHUNK_BYTES) as u32;
+        let record = extent(last - 10, 10, slice);
+        done(s.commit(a, &request(CommitData::Extents(&[(chunk, &[record])]), 3)).unwrap());
+        assert_eq!(s.getattr(a).unwrap().size, *border);
+        assert_eq!(s.usage().unwrap().bytes, counted(*border));
+        if *border < i64::MAX as u64 {
+            let more = [ExtentRecord { slice_len: 30, ..extent(0, 30, 100 + slice) }];
+            let placed = done(s.commit(a, &request(CommitData::AppendExtents(&more), 4)).unwrap());
+            assert_eq!((placed.placed_at, placed.attr.size), (*border, *border + 30));
+            let next = s.next_chunks(a, chunk).unwrap();
+            assert_eq!((next.chunks.len(), next.known_to), (2, u64::MAX), "{border}");
+            assert_eq!(next.chunks[1].0, border / CHUNK_BYTES);
+            let zeroed = s.zero(a, *border..*border + 30, false, t(5)).unwrap();
+            assert_eq!(slices(&zeroed.freed), [100 + slice]);
+        }
+        assert!(s.zero(a, border - 5..*border, false, t(5)).unwrap().freed.is_empty());
+        assert_eq!(slices(&resize(border - 10).freed), [slice; 0], "a part stays");
+        assert_eq!(slices(&resize(CHUNK_BYTES - 30).freed).len(), usize::from(chunk > 0));
+        let zeroed = s.zero(a, 0..*border, true, t(6)).unwrap();
+        assert_eq!((zeroed.attr.size, s.usage().unwrap().bytes), (*border, counted(*border)));
+    }
+    resize(i64::MAX as u64 - 5);
+    let more = [extent(0, 30, 999)];
+    let full = s.commit(a, &request(CommitData::AppendExtents(&more), 4));
+    assert!(matches!(full, Ok(Commit::Straddles(_))), "{full:?}");
+    // A copy of all of it, twice, counts as one file each.
+    let made = s.clone_inodes(ROOT, &[CloneItem { source: a, name: b"b" }], t(7)).unwrap();
+    let [Cloned::Done(b)] = made[..] else { panic!("{made:?}") };
+    assert_eq!(s.getattr(b).unwrap().size, i64::MAX as u64 - 5);
+    assert_eq!(s.usage().unwrap().bytes, 2 * FILE_BYTES_COUNTED_MAX);
+    remove(&f, "a", a);
+    remove(&f, "b", b);
+    assert_eq!(s.usage().unwrap().bytes, 0);
 }

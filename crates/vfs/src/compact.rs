@@ -18,7 +18,7 @@ impl Vfs {
     pub(crate) fn compact_chunk(
         &self,
         ino: InodeId,
-        chunk: u32,
+        chunk: u64,
         hidden: bool,
     ) -> Result<(), VfsError> {
         let found = self.session.extents(ino, &[chunk])?;
@@ -60,7 +60,7 @@ impl Vfs {
     /// Copies each run of adjacent records into one new slice; holes stay holes.
     fn rewrite(
         &self,
-        chunk: u32,
+        chunk: u64,
         records: &[ExtentRecord],
         lease: &mut Option<SliceLease>,
     ) -> Result<Vec<ExtentRecord>, VfsError> {

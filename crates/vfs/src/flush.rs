@@ -344,7 +344,7 @@ impl Vfs {
         for _ in 0..COMMIT_TRIES_MAX {
             let records = layer.final_records();
             let flat: Vec<ExtentRecord>;
-            let by_chunk: Vec<(u32, &[ExtentRecord])>;
+            let by_chunk: Vec<(u64, &[ExtentRecord])>;
             let data = if layer.append_from.is_some() {
                 flat = records.iter().flat_map(|(_, r)| r.iter().copied()).collect();
                 CommitData::AppendExtents(&flat)
@@ -613,7 +613,7 @@ struct LayerCommit {
 enum Placed {
     Inline,
     /// Extent records for each chunk.
-    Records(Vec<(u32, Vec<ExtentRecord>)>),
+    Records(Vec<(u64, Vec<ExtentRecord>)>),
     /// Into records that are not those of the layer.
     Anew,
 }

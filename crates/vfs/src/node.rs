@@ -21,15 +21,15 @@ pub(crate) struct Content {
     pub(crate) version: Option<Timestamp>,
     /// The oldest layer of chunk 0.
     pub(crate) inline: Bytes,
-    pub(crate) chunks: HashMap<u32, Arc<Vec<ExtentRecord>>>,
+    pub(crate) chunks: HashMap<u64, Arc<Vec<ExtentRecord>>>,
     /// Every chunk below this one that is not in `chunks` has no records.
-    pub(crate) chunks_known: u32,
+    pub(crate) chunks_known: u64,
 }
 
 impl Content {
     /// A file that was just made.
     pub(crate) fn empty(version: Timestamp) -> Content {
-        Content { version: Some(version), chunks_known: u32::MAX, ..Content::default() }
+        Content { version: Some(version), chunks_known: u64::MAX, ..Content::default() }
     }
 
     /// What an open told. `Unchanged` leaves the cache as it is.
@@ -52,7 +52,7 @@ impl Content {
     }
 
     /// The records of a chunk; `None` when they must be fetched.
-    pub(crate) fn chunk(&self, index: u32) -> Option<Arc<Vec<ExtentRecord>>> {
+    pub(crate) fn chunk(&self, index: u64) -> Option<Arc<Vec<ExtentRecord>>> {
         self.version?;
         match self.chunks.get(&index) {
             Some(records) => Some(records.clone()),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// Splits a byte range of a file at the borders of its chunks.
 /// Yields (chunk, position in the chunk, offset in the range, length).
-pub(crate) fn by_chunk(offset: u64, len: usize) -> impl Iterator<Item = (u32, u32, usize, usize)> {
+pub(crate) fn by_chunk(offset: u64, len: usize) -> impl Iterator<Item = (u64, u32, usize, usize)> {
     let mut done = 0;
     std::iter::from_fn(move || {
         if done >= len {
@@ -24,7 +24,7 @@ pub(crate) fn by_chunk(offset: u64, len: usize) -> impl Iterator<Item = (u32, u3
         let at = offset + done as u64;
         let pos = at % CHUNK_BYTES;
         let take = (len - done).min((CHUNK_BYTES - pos) as usize);
-        let item = ((at / CHUNK_BYTES) as u32, pos as u32, done, take);
+        let item = (at / CHUNK_BYTES, pos as u32, done, take);
         done += take;
         Some(item)
     })
@@ -74,7 +74,7 @@ pub(crate) struct ChunkWrites {
 /// One layer of pending writes.
 #[derive(Default)]
 pub(crate) struct Pending {
-    pub(crate) chunks: BTreeMap<u32, ChunkWrites>,
+    pub(crate) chunks: BTreeMap<u64, ChunkWrites>,
     /// Where the appended run begins, when the layer holds `O_APPEND` writes (and nothing else).
     pub(crate) append_from: Option<u64>,
     /// End of the last byte written, as an offset in the file.
@@ -135,7 +135,7 @@ impl Pending {
     }
 
     /// The bytes of `slice` from `off`, at most `len` of them, if the slice is of this layer.
-    pub(crate) fn bytes(&self, chunk: u32, slice: SliceId, off: u32) -> Option<PendingBytes<'_>> {
+    pub(crate) fn bytes(&self, chunk: u64, slice: SliceId, off: u32) -> Option<PendingBytes<'_>> {
         let buffer = self.chunks.get(&chunk)?.slices.iter().find(|s| s.id == slice)?;
         let index = (off / BLOCK_BYTES) as usize;
         Some(match buffer.sealed.get(index) {
@@ -201,7 +201,7 @@ impl Pending {
     }
 
     /// The records of each chunk with the now final slice sizes.
-    pub(crate) fn final_records(&self) -> Vec<(u32, Vec<ExtentRecord>)> {
+    pub(crate) fn final_records(&self) -> Vec<(u64, Vec<ExtentRecord>)> {
         self.chunks
             .iter()
             .map(|(chunk, writes)| {

@@ -77,7 +77,7 @@ impl Vfs {
             };
             let end = attr.size.min(offset.saturating_add(u64::from(len)));
             let wanted = end.saturating_sub(offset) as usize;
-            let missing: Vec<u32> = by_chunk(offset, wanted)
+            let missing: Vec<u64> = by_chunk(offset, wanted)
                 .map(|(chunk, ..)| chunk)
                 .filter(|chunk| state.content.chunk(*chunk).is_none())
                 .collect();
@@ -117,7 +117,7 @@ impl Vfs {
         Ok(self.changes.none_since(before, node.ino))
     }
 
-    fn fetch_chunks(&self, node: &Node, chunks: &[u32]) -> Result<(), VfsError> {
+    fn fetch_chunks(&self, node: &Node, chunks: &[u64]) -> Result<(), VfsError> {
         for group in chunks.chunks(CHUNKS_PER_REQUEST) {
             let found = self.session.extents(node.ino, group)?;
             let mut state = node.lock();
@@ -189,7 +189,7 @@ impl Vfs {
     pub(crate) fn materialise(
         &self,
         view: &Layered<'_>,
-        chunk: u32,
+        chunk: u64,
         range: Range<u32>,
     ) -> Result<Vec<Bytes>, VfsError> {
         let mut parts = Vec::new();
@@ -229,7 +229,7 @@ fn read_ahead_spans(state: &NodeState, offset: u64, len: u64) -> Vec<BlockSpan> 
 }
 
 impl Layered<'_> {
-    fn parts(&self, chunk: u32, range: Range<u32>, inline: &Bytes, out: &mut Vec<Part>) {
+    fn parts(&self, chunk: u64, range: Range<u32>, inline: &Bytes, out: &mut Vec<Part>) {
         debug_assert!(u64::from(range.end) <= CHUNK_BYTES);
         let all: Vec<ExtentRecord>;
         let own: Vec<&[ExtentRecord]> = self
@@ -264,7 +264,7 @@ impl Layered<'_> {
 
     fn slice_parts(
         &self,
-        chunk: u32,
+        chunk: u64,
         slice: SliceId,
         slice_len: u32,
         range: Range<u32>,

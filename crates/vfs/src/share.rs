@@ -90,19 +90,16 @@ impl Vfs {
         to: Place,
         len: u64,
     ) -> Result<Attempt, VfsError> {
-        let Ok(first) = u32::try_from(from.offset / CHUNK_BYTES) else {
-            return Ok(Attempt::Done(0));
-        };
-        let found = self.session.next_chunks(from.ino, first)?;
+        let found = self.session.next_chunks(from.ino, from.offset / CHUNK_BYTES)?;
         match found.attr.kind {
             FileKind::File => {}
             FileKind::Directory => return Err(Errno::EISDIR.into()),
             _ => return Err(Errno::EINVAL.into()),
         }
-        let known_to = u64::from(found.known_to) * CHUNK_BYTES;
+        let known_to = found.known_to.saturating_mul(CHUNK_BYTES);
         let end = found.attr.size.min(known_to).min(from.offset.saturating_add(len));
         let bytes = end.saturating_sub(from.offset).min(SHARE_BYTES_MAX);
-        let chunks: BTreeMap<u32, Arc<Vec<ExtentRecord>>> =
+        let chunks: BTreeMap<u64, Arc<Vec<ExtentRecord>>> =
             found.chunks.into_iter().map(|(c, records)| (c, Arc::new(records))).collect();
         let inline_len = u64::from(found.inline_len);
         if from.offset < inline_len && bytes > 0 {
@@ -112,8 +109,8 @@ impl Vfs {
             return Ok(Attempt::Copy(bytes));
         }
         let (first, last) = (from.offset / CHUNK_BYTES, (from.offset + bytes - 1) / CHUNK_BYTES);
-        let read: Vec<(u32, Arc<Vec<ExtentRecord>>)> =
-            chunks.range(first as u32..=last as u32).map(|(c, r)| (*c, r.clone())).collect();
+        let read: Vec<(u64, Arc<Vec<ExtentRecord>>)> =
+            chunks.range(first..=last).map(|(c, r)| (*c, r.clone())).collect();
         let records = moved(&chunks, from.offset, to.offset, bytes);
         let request = ShareRequest {
             source: from.ino,
@@ -166,12 +163,12 @@ enum Attempt {
 
 /// The records that show at `to` what the chunks show at `from`.
 fn moved(
-    chunks: &BTreeMap<u32, Arc<Vec<ExtentRecord>>>,
+    chunks: &BTreeMap<u64, Arc<Vec<ExtentRecord>>>,
     from: u64,
     to: u64,
     bytes: u64,
-) -> Vec<(u32, Vec<ExtentRecord>)> {
-    let mut out: BTreeMap<u32, Vec<ExtentRecord>> = BTreeMap::new();
+) -> Vec<(u64, Vec<ExtentRecord>)> {
+    let mut out: BTreeMap<u64, Vec<ExtentRecord>> = BTreeMap::new();
     for (chunk, pos, done, len) in by_chunk(from, bytes as usize) {
         let records = chunks.get(&chunk).map_or(&[][..], |records| records.as_slice());
         for piece in resolve(records, pos..pos + len as u32) {

@@ -72,7 +72,7 @@ impl Vfs {
         node.lock().content = Content::default();
         self.note_own_change(&zeroed.attr, zeroed.previous, before);
         if zeroed.hidden || zeroed.records >= self.config.compact_records {
-            let chunks = [first / CHUNK_BYTES, last / CHUNK_BYTES].map(|chunk| chunk as u32);
+            let chunks = [first / CHUNK_BYTES, last / CHUNK_BYTES];
             let chunks = if chunks[0] == chunks[1] { &chunks[..1] } else { &chunks[..] };
             self.upkeep.request_compaction(ino, chunks.iter().copied(), zeroed.hidden);
         }
@@ -89,13 +89,13 @@ impl Vfs {
         let mut at = offset;
         let mut known = {
             let state = node.lock();
-            let complete = state.content.chunks_known == u32::MAX && !state.is_dirty();
+            let complete = state.content.chunks_known == u64::MAX && !state.is_dirty();
             state.attr.filter(|attr| complete && state.content.version == Some(attr.ctime)).map(
                 |attr| Layout {
                     size: attr.size,
                     inline_len: state.content.inline.len() as u64,
                     chunks: state.content.chunks.iter().map(|(c, r)| (*c, r.clone())).collect(),
-                    known_to: u32::MAX,
+                    known_to: u64::MAX,
                 },
             )
         };
@@ -117,8 +117,7 @@ impl Vfs {
     }
 
     fn layout(&self, ino: InodeId, from: u64) -> Result<Layout, VfsError> {
-        let first = u32::try_from(from / CHUNK_BYTES).map_err(|_| Errno::ENXIO)?;
-        let next = self.session.next_chunks(ino, first)?;
+        let next = self.session.next_chunks(ino, from / CHUNK_BYTES)?;
         Ok(Layout {
             size: next.attr.size,
             inline_len: next.inline_len.into(),
@@ -132,9 +131,9 @@ impl Vfs {
 struct Layout {
     size: u64,
     inline_len: u64,
-    chunks: BTreeMap<u32, Arc<Vec<ExtentRecord>>>,
+    chunks: BTreeMap<u64, Arc<Vec<ExtentRecord>>>,
     /// Chunks below this one that are not in `chunks` have no records.
-    known_to: u32,
+    known_to: u64,
 }
 
 enum Step {
@@ -147,11 +146,11 @@ impl Layout {
     fn find(&self, from: u64, what: Seek) -> Step {
         let mut at = from;
         while at < self.size {
-            let chunk = (at / CHUNK_BYTES) as u32;
+            let chunk = at / CHUNK_BYTES;
             if chunk >= self.known_to {
                 return Step::AskFrom(at);
             }
-            let base = u64::from(chunk) * CHUNK_BYTES;
+            let base = chunk * CHUNK_BYTES;
             let end = self.size.min(base + CHUNK_BYTES);
             if let Some(found) = self.find_in_chunk(chunk, at - base..end - base, what) {
                 return Step::At(base + found);
@@ -160,9 +159,9 @@ impl Layout {
                 Seek::Hole => end,
                 // Only chunks with records can have data.
                 Seek::Data => match self.chunks.range(chunk + 1..).next() {
-                    Some((next, _)) => u64::from(*next) * CHUNK_BYTES,
-                    None if self.known_to == u32::MAX => return Step::None,
-                    None => end.max(u64::from(self.known_to) * CHUNK_BYTES),
+                    Some((next, _)) => *next * CHUNK_BYTES,
+                    None if self.known_to == u64::MAX => return Step::None,
+                    None => end.max(self.known_to.saturating_mul(CHUNK_BYTES)),
                 },
             };
         }
@@ -172,7 +171,7 @@ impl Layout {
         }
     }
 
-    fn find_in_chunk(&self, chunk: u32, range: Range<u64>, what: Seek) -> Option<u64> {
+    fn find_in_chunk(&self, chunk: u64, range: Range<u64>, what: Seek) -> Option<u64> {
         let records = self.chunks.get(&chunk).map_or(&[][..], |records| records.as_slice());
         let inline_len = if chunk == 0 { self.inline_len } else { 0 };
         for piece in resolve(records, range.start as u32..range.end as u32) {

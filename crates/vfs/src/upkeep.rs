@@ -31,7 +31,7 @@ const COMPACTIONS_MAX: usize = 1024;
 const BEATS_PER_REAP: u64 = 10;
 
 /// A chunk of a file, and whether it is known to have records that nobody sees.
-type Chunk = (InodeId, u32, bool);
+type Chunk = (InodeId, u64, bool);
 
 pub(crate) struct Upkeep {
     soon: Mutex<bool>,
@@ -78,7 +78,7 @@ impl Upkeep {
     pub(crate) fn request_compaction(
         &self,
         ino: InodeId,
-        chunks: impl Iterator<Item = u32>,
+        chunks: impl Iterator<Item = u64>,
         hidden: bool,
     ) {
         for chunk in chunks {

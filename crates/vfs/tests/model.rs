@@ -342,7 +342,7 @@ fn writes_across_chunks_and_far_out_are_read_back() {
     let ring = Ring::start(2);
     let (vfs, _) = ring.mount(quick());
     let ino = create(&vfs, "sparse");
-    let spots = [0, CHUNK_BYTES - 3, 5 * CHUNK_BYTES + 17, 1 << 40, (1 << 53) - 10];
+    let spots = [0, CHUNK_BYTES - 3, 5 * CHUNK_BYTES + 17, 1 << 40, (1 << 53) - 3, (1 << 63) - 10];
     for (i, at) in spots.iter().enumerate() {
         vfs.write(ino, *at, &[i as u8 + 1; 7], WriteMode::default()).unwrap();
     }
@@ -351,8 +351,10 @@ fn writes_across_chunks_and_far_out_are_read_back() {
         assert_eq!(read(&vfs, ino, *at, 7), vec![i as u8 + 1; 7]);
     }
     assert_eq!(read(&vfs, ino, CHUNK_BYTES + 4, 4), vec![0; 4]);
-    assert_eq!(vfs.getattr(ino).unwrap().attr.size, (1 << 53) - 3);
-    assert!(vfs.write(ino, 1 << 53, b"x", WriteMode::default()).is_err());
+    assert_eq!(vfs.getattr(ino).unwrap().attr.size, (1 << 63) - 3);
+    assert!(vfs.write(ino, (1 << 63) - 3, b"four", WriteMode::default()).is_err());
+    vfs.write(ino, (1 << 63) - 3, b"ok", WriteMode::default()).unwrap();
+    assert_eq!(vfs.seek(ino, 1 << 54, Seek::Data).unwrap(), (1 << 63) - 10);
     vfs.stop().unwrap();
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SliceUse {
     pub(crate) ino: InodeId,
-    pub(crate) chunk: u32,
+    pub(crate) chunk: u64,
     /// Bytes of the whole slice.
     pub(crate) len: u32,
     /// Chunks that show it.
@@ -246,7 +246,7 @@ impl Census {
     }
 
     fn add_chunk(&mut self, job: &Job, ino: InodeId, chunk: &[u8], records: &[u8]) {
-        let index = keys::number(chunk).and_then(|index| u32::try_from(index).ok());
+        let index = keys::number(chunk);
         let parsed = index.zip(ExtentRecord::unpack_all(records));
         let Some((index, records)) = parsed else {
             return self.report(job, Finding::BadExtents { ino, chunk: chunk.to_vec() });
@@ -278,7 +278,7 @@ impl Census {
             }
         }
         let Some(facts) = self.inodes.get(&ino) else { return };
-        let room = facts.size.saturating_sub(u64::from(index) * CHUNK_BYTES).min(CHUNK_BYTES);
+        let room = facts.size.saturating_sub(index.saturating_mul(CHUNK_BYTES)).min(CHUNK_BYTES);
         if facts.kind == FileKind::File && records.iter().any(|record| record.end() > room) {
             let beyond = resolve(&records, room as u32..CHUNK_BYTES as u32);
             if beyond.iter().any(|piece| matches!(piece.source, Source::Slice { .. })) {

@@ -252,7 +252,7 @@ impl DataCheck<'_> {
 fn is_referenced(shards: &Shards, slice: SliceId, used: &SliceUse) -> Result<bool, ClusterError> {
     let Some(shard) = shards.of(used.ino) else { return Ok(false) };
     let key = shard.key(format!("x{}", used.ino.local()));
-    let reply = shard.call(&Cmd::new("HGET").arg(key).int(i64::from(used.chunk)))?;
+    let reply = shard.call(&Cmd::new("HGET").arg(key).int(used.chunk as i64))?;
     let records = reply.into_bytes().map_err(|e| shard.named(e))?.unwrap_or_default();
     // Extents that cannot be read any more say nothing against it.
     Ok(ExtentRecord::unpack_all(&records)

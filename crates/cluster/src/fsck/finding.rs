@@ -85,7 +85,7 @@ pub enum Finding {
     SharedSlice { slice: SliceId, ino: InodeId, other: InodeId },
     SurplusOwners { slice: SliceId, says: u64, found: u64 },
     SliceLengths { slice: SliceId, ino: InodeId },
-    BeyondSize { ino: InodeId, chunk: u32 },
+    BeyondSize { ino: InodeId, chunk: u64 },
     // The shard's own records.
     HoldOfNobody { ino: InodeId, session: SessionId },
     LockOfNobody { ino: InodeId, session: SessionId },

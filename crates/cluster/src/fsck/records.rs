@@ -7,6 +7,7 @@ use crate::error::ClusterError;
 use crate::job::Job;
 use crate::shards::{Shard, Shards};
 use bytes::Bytes;
+use ringfs_base::limits::FILE_BYTES_COUNTED_MAX;
 use ringfs_base::{InodeId, SessionId};
 use ringfs_link::Cmd;
 use ringfs_meta::{AttrFlags, FileKind};
@@ -159,7 +160,7 @@ fn check_counters(
         inodes += 1;
         last_inode = last_inode.max(ino.local());
         if facts.kind == FileKind::File {
-            bytes = bytes.saturating_add(facts.size);
+            bytes = bytes.saturating_add(facts.size.min(FILE_BYTES_COUNTED_MAX));
         }
     }
     let says = (counter(control, "inodes").unwrap_or(0), counter(control, "bytes").unwrap_or(0));

@@ -99,20 +99,23 @@ impl Session {
         }
         let length = reply.u32()?;
         let inline = reply.take(length as usize)?;
-        let chunks_known = reply.u32()?;
+        let chunks_known = match reply.u32()? {
+            u32::MAX => u64::MAX,
+            known => u64::from(known),
+        };
         if !attr.flags.has(crate::AttrFlags::EXTENTS) {
             return Ok(Opened { attr, data: OpenData::Inline(inline) });
         }
         let mut chunks = Vec::new();
         while !reply.is_empty() {
-            let (chunk, length) = (reply.u32()?, reply.u32()?);
+            let (chunk, length) = (u64::from(reply.u32()?), reply.u32()?);
             chunks.push((chunk, reply.records(length as usize)?));
         }
         Ok(Opened { attr, data: OpenData::Extents { inline, chunks, chunks_known } })
     }
 
     /// Records of some chunks (at most 256).
-    pub fn extents(&self, ino: InodeId, chunks: &[u32]) -> Result<ChunkExtents, MetaError> {
+    pub fn extents(&self, ino: InodeId, chunks: &[u64]) -> Result<ChunkExtents, MetaError> {
         if chunks.len() > CHUNKS_MAX {
             return Err(Errno::EINVAL.into());
         }
@@ -158,7 +161,8 @@ impl Session {
                         if record.end() > CHUNK_BYTES {
                             return Err(Errno::EINVAL.into());
                         }
-                        check_end(Some(u64::from(*chunk) * CHUNK_BYTES + record.end()))?;
+                        let begin = chunk.checked_mul(CHUNK_BYTES);
+                        check_end(begin.and_then(|begin| begin.checked_add(record.end())))?;
                     }
                     own.push(chunk.to_string().into_bytes());
                     own.push(ExtentRecord::pack_all(records));
@@ -239,7 +243,7 @@ impl Session {
     pub fn compact(
         &self,
         ino: InodeId,
-        chunk: u32,
+        chunk: u64,
         old: &[ExtentRecord],
         new: &[ExtentRecord],
         epoch: Epoch,

@@ -59,16 +59,16 @@ impl Session {
     }
 
     /// The next chunks of a file that have records, from `first` on; some 64 of them.
-    pub fn next_chunks(&self, ino: InodeId, first: u32) -> Result<NextChunks, MetaError> {
+    pub fn next_chunks(&self, ino: InodeId, first: u64) -> Result<NextChunks, MetaError> {
         let (id, first) = (ino.to_bytes(), first.to_string());
         let rest = self.of(ino)?.shard.ask(&scripts::CHUNKS, &[&id, first.as_bytes()])?;
         let mut reply = Reader::new("chunks", rest);
         let attr = reply.sized_attr(ino)?;
         let inline_len = reply.u32()?;
-        let known_to = reply.u32()?;
+        let known_to = reply.u64()?;
         let mut chunks = Vec::new();
         while !reply.is_empty() {
-            let (chunk, length) = (reply.u32()?, reply.u32()?);
+            let (chunk, length) = (reply.u64()?, reply.u32()?);
             chunks.push((chunk, reply.records(length as usize)?));
         }
         Ok(NextChunks { attr, inline_len, chunks, known_to })

@@ -23,7 +23,7 @@ pub struct ChunkFound {
     /// Its inode.
     pub ino: InodeId,
     /// Its index in the file.
-    pub chunk: u32,
+    pub chunk: u64,
     /// Its records, oldest first; `None` if they are unreadable.
     pub records: Option<Vec<ExtentRecord>>,
 }
@@ -151,7 +151,7 @@ impl Volume {
     }
 
     /// All extents of an inode: chunk index and records, in order.
-    pub fn chunks_of(&self, ino: InodeId) -> Result<Vec<(u32, Vec<ExtentRecord>)>, MetaError> {
+    pub fn chunks_of(&self, ino: InodeId) -> Result<Vec<(u64, Vec<ExtentRecord>)>, MetaError> {
         let shard = self.shard_of(ino)?;
         let key = shard.prefix.of_inode('x', ino.local());
         let mut chunks = Vec::new();
@@ -204,7 +204,7 @@ impl Volume {
     }
 }
 
-fn decimal(text: &[u8]) -> Option<u32> {
+fn decimal(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 

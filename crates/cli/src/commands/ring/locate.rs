@@ -138,7 +138,7 @@ fn blocks_of(open: &OpenVolume, attr: &Attr) -> Result<Vec<Located>, Failure> {
     let block_bytes = u64::from(open.config.block_bytes.max(1));
     let mut out = Vec::new();
     for (chunk, records) in open.volume.chunks_of(attr.ino)? {
-        let base = u64::from(chunk) * limits::CHUNK_BYTES;
+        let base = chunk.saturating_mul(limits::CHUNK_BYTES);
         for record in records.iter().filter(|record| record.slice.0 != 0) {
             let (from, to) = (u64::from(record.off), u64::from(record.off) + u64::from(record.len));
             let mut at = from;
