@@ -476,7 +476,10 @@ pub enum Event {
     Attr(InodeId),
     /// What a name of a directory leads to.
     Entry(InodeId, Vec<u8>),
-    /// The connection was lost, so changes may have been missed: forget everything.
+    /// The connection is lost: changes are being missed until [`Event::Reset`] comes. Forget
+    /// everything, and believe nothing for long.
+    Deaf,
+    /// Changes are heard again, or one could not be read: forget everything.
     Reset,
     /// The ring has a new table.
     Ring(Epoch),

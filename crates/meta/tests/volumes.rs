@@ -97,7 +97,7 @@ fn other_sessions_hear_of_changes_and_of_a_lost_connection() {
 
     // Told when it is lost, and again when it is back.
     proxy.cut();
-    assert_eq!([next(&heard), next(&heard)], [Event::Reset, Event::Reset]);
+    assert_eq!([next(&heard), next(&heard)], [Event::Deaf, Event::Reset]);
     f.session.create(ROOT, b"b", &file(), t(4)).unwrap();
     assert_eq!(next(&heard), Event::Attr(ROOT));
     drop(watch);

@@ -30,7 +30,8 @@ fn damaged_copy_is_found_and_repaired(damage: impl Fn(&Ring, usize, BlockId), da
     read_everywhere(&ring, id, data);
     ring.settle();
     let stats = ring.store.stats();
-    assert!(stats.bad_copies >= 1, "{stats:?}");
+    // Of a copy that was cut short a part beyond its end is missing.
+    assert!(stats.bad_copies + stats.missing_copies >= 1, "{stats:?}");
     assert!(stats.copies_repaired >= 1, "{stats:?}");
     assert!(ring.raw(victim, id) == good, "the copy is as it was");
     let copies = ring.store.check(id, Depth::Contents, Scope::Owners);

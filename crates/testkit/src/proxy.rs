@@ -200,6 +200,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         state.streams.push(client.try_clone().expect("a second handle"));
         state.streams.push(server.try_clone().expect("a second handle"));
         let (a, b) = (Arc::clone(shared), Arc::clone(shared));
+        // Threads that have ended keep their stacks until their handles go.
+        state.pumps.retain(|pump| !pump.is_finished());
         state.pumps.push(spawn(move || pump(client, server, &a, true, (number, cuts))));
         state.pumps.push(spawn(move || pump(server_too, client_too, &b, false, (number, cuts))));
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use ringfs_base::limits::{FILE_BYTES_MAX, XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use ringfs_base::{Errno, InodeId, Timestamp};
 use ringfs_meta::{Attr, AttrFlags, SetAttr, XattrMode};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A time to set.
@@ -47,9 +48,16 @@ const UNBOUNDED_BYTES: u64 = 1 << 50;
 const UNBOUNDED_INODES: u64 = 1 << 40;
 
 impl Vfs {
+    /// Whether names and attributes may be told from memory: as long as other mounts' changes are
+    /// heard, and unless the user wants every answer from the server (a TTL of zero).
+    pub(crate) fn believes_memory(&self) -> bool {
+        !self.config.kernel_ttl.is_zero() && !self.deaf.load(Ordering::SeqCst)
+    }
+
     /// Attributes, uncommitted writes of this mount included.
     pub fn getattr(&self, ino: InodeId) -> Result<Looked, VfsError> {
-        if let Some(node) = self.nodes.known(ino)
+        if self.believes_memory()
+            && let Some(node) = self.nodes.known(ino)
             && let Some(attr) = node.lock().merged()
         {
             return Ok(Looked { attr, ttl: self.config.kernel_ttl });

@@ -79,6 +79,8 @@ pub struct Vfs {
     nodes: NodeTable,
     names: name_memory::NameMemory,
     changes: Changes,
+    /// Changes by other mounts are not heard now.
+    deaf: AtomicBool,
     kernel: KernelQueue,
     kernel_cache: Arc<dyn KernelCache>,
     budget: Arc<Budget>,
@@ -126,6 +128,7 @@ impl Vfs {
             nodes: NodeTable::new(),
             names: name_memory::NameMemory::new(),
             changes: Changes::new(),
+            deaf: AtomicBool::new(false),
             kernel: KernelQueue::new(),
             kernel_cache: kernel,
             budget,

@@ -161,6 +161,9 @@ impl Vfs {
     /// The directory was made by this mount and the name never came into it, as far as is known:
     /// a lookup before a create, which the kernel always makes, needs no round trip.
     fn is_known_missing(&self, parent: InodeId, name: &[u8]) -> bool {
+        if !self.believes_memory() {
+            return false;
+        }
         let Some(node) = self.nodes.known(parent) else { return false };
         let state = node.lock();
         state.names.as_ref().is_some_and(|names| !names.contains(&self.names.key(parent, name)))

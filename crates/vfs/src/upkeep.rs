@@ -126,8 +126,9 @@ impl Vfs {
                 self.expect_name(parent, &name);
                 self.kernel.push(KernelChange::Entry(parent, name));
             }
-            Event::Reset => {
+            event @ (Event::Deaf | Event::Reset) => {
                 tracing::warn!("the connection that pushes changes was lost; caches are emptied");
+                self.deaf.store(event == Event::Deaf, Ordering::SeqCst);
                 self.changes.note_all();
                 for node in self.nodes.all() {
                     self.forget_cached(node.ino);

@@ -2,8 +2,8 @@
 //!
 //! The scripts publish changes while more than one session is registered. A listener on a
 //! connection of its own passes them on; whenever that connection is lost, changes may have been
-//! missed, and [`Event::Reset`] says so: once when it is lost, so that nobody goes on believing old
-//! things, and once more after it is there again, for what happened in between.
+//! missed: [`Event::Deaf`] says so when it is lost, so that nobody goes on believing old things, and
+//! [`Event::Reset`] after it is there again, for what happened in between.
 
 use super::Session;
 use crate::error::MetaError;
@@ -107,7 +107,7 @@ impl Listener {
                 Err(error) => {
                     tracing::warn!(%error, "lost touch with other mounts; caches are emptied");
                     subscriber = None;
-                    (self.on_event)(Event::Reset);
+                    (self.on_event)(Event::Deaf);
                 }
             }
         }
