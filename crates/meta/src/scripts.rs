@@ -19,7 +19,7 @@ scripts! {
     CLONE = "clone": "begin" "inode" "size" "name" "grow" "shared" "share_more" "clone";
     COMMIT = "commit": "begin" "inode" "size" "commit";
     COMPACT = "compact": "begin" "inode" "shared" "compact";
-    CREATE = "create": "begin" "inode" "name" "grow" "create";
+    CREATE = "create": "begin" "inode" "name" "grow" "acl" "inherit" "create";
     EXTENTS = "extents": "plain" "inode" "extents";
     FORMAT = "format": "plain" "format";
     HEARTBEAT = "heartbeat": "plain" "heartbeat";
@@ -42,7 +42,8 @@ scripts! {
     SESSION_END = "session_end": "plain" "inode" "locks" "leave" "session_end";
     SESSION_START = "session_start": "plain" "session_start";
     SET_RING = "set_ring": "plain" "set_ring";
-    SETATTR = "setattr": "begin" "inode" "size" "shared" "setattr";
+    SETACL = "setacl": "begin" "inode" "setacl";
+    SETATTR = "setattr": "begin" "inode" "size" "shared" "acl" "setattr";
     SHARE = "share": "begin" "inode" "size" "shared" "share_more" "share";
     TMPFILE = "tmpfile": "begin" "inode" "tmpfile";
     SETXATTR = "setxattr": "begin" "inode" "setxattr";
