@@ -665,10 +665,13 @@ impl Filesystem for RingFs {
     }
 }
 
-/// Of what the system keeps there are ACLs only; others must not seem to have an effect.
+/// The name spaces that there are, as on ext4. Of what the system keeps there are ACLs only; others
+/// must not seem to have an effect.
 fn check_namespace(name: &[u8]) -> FsResult<()> {
-    if name.starts_with(b"system.") {
-        return Err(Errno::from(i32::from(BaseErrno::EOPNOTSUPP.0)));
+    let spaces: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+    match spaces.iter().find_map(|space| name.strip_prefix(*space)) {
+        Some([]) => Err(Errno::EINVAL),
+        Some(_) => Ok(()),
+        None => Err(Errno::from(i32::from(BaseErrno::EOPNOTSUPP.0))),
     }
-    Ok(())
 }

@@ -168,14 +168,22 @@ impl Vfs {
     /// Room in the volume: what its limits leave, or else the memory of the block servers.
     pub fn statfs(&self) -> Result<VolumeStat, VfsError> {
         let usage = self.session.usage()?;
-        let limit = match usage.bytes_max {
-            0 => self.upkeep.capacity_bytes().unwrap_or(UNBOUNDED_BYTES).max(usage.bytes),
-            max => max,
+        let (total_bytes, free_bytes) = match (usage.bytes_max, self.upkeep.capacity()) {
+            (0, None) => {
+                let total = UNBOUNDED_BYTES.max(usage.bytes);
+                (total, total - usage.bytes)
+            }
+            // The servers were asked some time ago: what has been written since is not free.
+            (0, Some(then)) => {
+                let written = usage.bytes.saturating_sub(then.files_bytes);
+                (then.total_bytes, then.free_bytes.saturating_sub(written))
+            }
+            (max, _) => (max, max.saturating_sub(usage.bytes)),
         };
         let inodes_max = if usage.inodes_max == 0 { UNBOUNDED_INODES } else { usage.inodes_max };
         Ok(VolumeStat {
-            total_bytes: limit,
-            free_bytes: limit.saturating_sub(usage.bytes),
+            total_bytes,
+            free_bytes,
             inodes: usage.inodes,
             inodes_free: inodes_max.saturating_sub(usage.inodes),
         })
