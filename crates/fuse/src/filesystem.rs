@@ -1,6 +1,7 @@
 //! One method per request; each is a translation and a call.
 
 use crate::convert::{attr, entry, errno, inode, kind, reply, time_change};
+use crate::squash::Squash;
 use bytes::{BufMut, Bytes, BytesMut};
 use ringfs_base::{Errno as BaseErrno, InodeId};
 use ringfs_fusewire as wire;
@@ -13,7 +14,7 @@ use ringfs_meta::{
     AclKind, FileKind, LockKind, LockOwner, LockRange, NewInode, RenameMode, SetAttr, XattrMode,
 };
 use ringfs_vfs::{
-    Allocation, LockRequest, Looked, Place, Seek, Times, Vfs, VfsError, WriteMode, without_set_id,
+    Allocation, Caller, LockRequest, Looked, Place, Seek, Times, Vfs, VfsError, WriteMode, without_set_id,
 };
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
@@ -258,6 +259,20 @@ impl Filesystem for RingFs {
                 | InitFlags::HANDLE_KILLPRIV_V2,
         );
         caps.refuse(InitFlags::AUTO_INVAL_DATA);
+    }
+
+    fn admit(
+        &self,
+        req: &mut Request<'_>,
+        ino: u64,
+        operation: &mut wire::Operation<'_>,
+    ) -> FsResult<()> {
+        match self.root_is {
+            Some(caller) if req.uid == 0 => {
+                Squash { vfs: &self.vfs, caller }.admit(req, ino, operation)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn lookup(&self, _: &Request<'_>, parent: u64, name: &[u8]) -> FsResult<Entry> {

@@ -28,6 +28,7 @@ mod names;
 mod node;
 mod open;
 mod pending;
+mod permission;
 mod read;
 mod removal;
 mod share;
@@ -47,6 +48,7 @@ pub use node::without_set_id;
 pub use open::Opened;
 pub use share::Place;
 pub use sparse::{Allocation, Seek};
+pub use permission::{Caller, MAY_EXECUTE, MAY_READ, MAY_WRITE};
 pub use upkeep::Placements;
 pub use write::WriteMode;
 
