@@ -55,14 +55,16 @@ pub(crate) struct RingFs {
     vfs: Arc<Vfs>,
     /// Numbers of open files: locks end with the one through which they were taken.
     handles: AtomicU64,
+    /// Whom root acts as, if it shall have no privileges.
+    root_is: Option<Caller>,
 }
 
 /// Bit of a handle: opened for reading only, so that its close has nothing to flush.
 const HANDLE_READS_ONLY: u64 = 1;
 
 impl RingFs {
-    pub(crate) fn new(vfs: Arc<Vfs>) -> RingFs {
-        RingFs { vfs, handles: AtomicU64::new(1) }
+    pub(crate) fn new(vfs: Arc<Vfs>, root_is: Option<Caller>) -> RingFs {
+        RingFs { vfs, handles: AtomicU64::new(1), root_is }
     }
 
     /// Files opened for reading only are flushed too: only so the kernel tells whose fcntl locks

@@ -238,7 +238,7 @@ pub trait Filesystem: Send + Sync + 'static {
     fn worker_begins(&self, standby: Standby) {}
 
     /// Runs before each request that a method serves, and may refuse or change it: the place for a
-    /// check of its own on who asks. (Lock waits do not come here: they need an open file.)
+    /// check of its own on who asks. Waiting for a lock does not come here: it needs an open file.
     fn admit(
         &self,
         req: &mut Request<'_>,
