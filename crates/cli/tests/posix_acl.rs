@@ -6,8 +6,9 @@
 mod mounted;
 mod people;
 
-use mounted::{Volume, eventually};
+use mounted::{RINGFS, Volume, eventually, succeed};
 use people::{ALICE, BOB, Person, ROOT, may_be_anybody, open_to_all};
+use std::process::Command;
 
 #[test]
 fn acls_decide_who_may_do_what() {
@@ -90,6 +91,12 @@ fn default_acls_are_inherited_instead_of_the_umask() {
             ("shown('d/e', DEFAULT)", "u=7 U1000=7 g=5 m=7 o=5"),
             ("os.mknod('d/n', 0o666 | stat.S_IFIFO)", "ok"),
             ("shown('d/n')", "u=6 U1000=7 g=5 m=6 o=4"),
+            ("fd = os.open('d', os.O_TMPFILE | os.O_WRONLY, 0o666)", "ok"),
+            ("os.link(f'/proc/self/fd/{fd}', 'd/t', src_dir_fd=fd); os.close(fd)", "ok"),
+            ("mode('d/t') + ' ' + shown('d/t')", "664 u=6 U1000=7 g=5 m=6 o=4"),
+            ("fd = os.open('plain', os.O_TMPFILE | os.O_WRONLY, 0o666)", "ok"),
+            ("os.link(f'/proc/self/fd/{fd}', 'plain/t', src_dir_fd=fd); os.close(fd)", "ok"),
+            ("mode('plain/t')", "600"),
             ("os.symlink('f', 'd/l')", "ok"),
             ("os.getxattr('d/l', ACCESS, follow_symlinks=False)", "ENOTSUP"),
             // Moving and linking inherit nothing.
@@ -102,10 +109,18 @@ fn default_acls_are_inherited_instead_of_the_umask() {
         ],
     );
     ALICE.finds(&mount, &[("write('d/f')", "ok"), ("read('d/moved')", "EACCES")]);
+    // A clone has all of it, and everything is on the server.
+    succeed(Command::new(RINGFS).arg("clone").arg(mount.path("d")).arg(mount.path("copy")));
     drop(mount);
-    // Everything is on the server.
     let mount = open_to_all(&volume, &[]);
-    ROOT.finds(&mount, &[("shown('d/e', DEFAULT)", "u=7 U1000=7 g=5 m=7 o=5")]);
+    ROOT.finds(
+        &mount,
+        &[
+            ("shown('d/e', DEFAULT)", "u=7 U1000=7 g=5 m=7 o=5"),
+            ("shown('copy/e', DEFAULT)", "u=7 U1000=7 g=5 m=7 o=5"),
+            ("mode('copy/f') + ' ' + shown('copy/f')", "664 u=6 U1000=7 g=5 m=6 o=4"),
+        ],
+    );
     drop(mount);
     volume.assert_fsck_clean();
 }

@@ -14,7 +14,8 @@ use ringfs_meta::{
     AclKind, FileKind, LockKind, LockOwner, LockRange, NewInode, RenameMode, SetAttr, XattrMode,
 };
 use ringfs_vfs::{
-    Allocation, Caller, LockRequest, Looked, Place, Seek, Times, Vfs, VfsError, WriteMode, without_set_id,
+    Allocation, Caller, LockRequest, Looked, Place, Seek, Times, Vfs, VfsError, WriteMode,
+    without_set_id,
 };
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
@@ -549,10 +550,10 @@ impl Filesystem for RingFs {
         req: &Request<'_>,
         parent: u64,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         how: wire::OpenHow,
     ) -> FsResult<(Entry, Opened)> {
-        let new = new_inode(req, mode & 0o7777, Special::None)?;
+        let new = new_inode(req, (mode & 0o7777, umask), Special::None)?;
         let made = self.vfs.create_nameless(inode(parent), &new);
         let (looked, done) = made.map_err(|e| errno("tmpfile", parent, &e))?;
         Ok((entry(&looked), self.opened(done.keep_cache, how.flags)))

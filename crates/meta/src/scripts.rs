@@ -45,7 +45,7 @@ scripts! {
     SETACL = "setacl": "begin" "inode" "setacl";
     SETATTR = "setattr": "begin" "inode" "size" "shared" "acl" "setattr";
     SHARE = "share": "begin" "inode" "size" "shared" "share_more" "share";
-    TMPFILE = "tmpfile": "begin" "inode" "tmpfile";
+    TMPFILE = "tmpfile": "begin" "inode" "acl" "inherit" "tmpfile";
     SETXATTR = "setxattr": "begin" "inode" "setxattr";
     UNLOCK = "unlock": "begin" "inode" "locks" "unlock";
     UNLINK = "unlink": "begin" "inode" "size" "name" "shared" "drop" "unlink";

@@ -46,9 +46,9 @@ pub use locks::{LockAnswer, LockRequest};
 pub use names::{DirListing, Looked};
 pub use node::without_set_id;
 pub use open::Opened;
+pub use permission::{Caller, MAY_EXECUTE, MAY_READ, MAY_WRITE};
 pub use share::Place;
 pub use sparse::{Allocation, Seek};
-pub use permission::{Caller, MAY_EXECUTE, MAY_READ, MAY_WRITE};
 pub use upkeep::Placements;
 pub use write::WriteMode;
 
