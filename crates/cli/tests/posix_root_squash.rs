@@ -6,7 +6,7 @@ mod mounted;
 mod people;
 
 use mounted::{RINGFS, Volume, succeed, text};
-use people::{ALICE, ROOT, may_be_anybody, open_to_all};
+use people::{ALICE, Person, ROOT, may_be_anybody, open_to_all};
 use std::process::Command;
 
 #[test]
@@ -95,6 +95,68 @@ fn root_acts_as_nobody() {
     ROOT.finds(&trusting, &[("read('home/f')", "Secret"), ("os.chown('all/mine', 0, 0)", "ok")]);
     drop((mount, trusting));
     volume.assert_fsck_clean();
+}
+
+/// Files of all owners, groups and permission bits, with ACLs and without; then what may be done.
+const MAKE: &str = "\
+import random; R = random.Random(seed)
+os.mkdir('z'); os.chmod('z', 0o777)
+for i in range(150):
+    name = f'z/{i}'
+    if i % 5 == 0: os.mkdir(name); make(name + '/in')
+    else: make(name)
+    users = ' '.join(f'U{u}={R.randrange(8)}' for u in (1000, 65534) if R.random() < 0.5)
+    groups = ' '.join(f'G{g}={R.randrange(8)}' for g in (50, 65534) if R.random() < 0.5)
+    p = [R.randrange(8) for _ in range(4)]
+    if i % 3: os.setxattr(name, ACCESS, acl(f'u={p[0]} {users} g={p[1]} {groups} m={p[2]} o={p[3]}'))
+    else: os.chmod(name, R.randrange(0o2000))
+    os.chown(name, R.choice([1000, 65534]), R.choice([50, 65534]))";
+const TRY: &str = "\
+result = []
+def attempt(f):
+    try: f(); result.append('ok')
+    except OSError as e: result.append(errno.errorcode[e.errno])
+for i in range(150):
+    name = f'z/{i}'
+    if i % 5 == 0:
+        attempt(lambda: os.listdir(name))
+        attempt(lambda: make(name + '/new'))
+        attempt(lambda: os.unlink(name + '/in'))
+        attempt(lambda: os.unlink(name + '/new'))
+    else:
+        for how in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
+            attempt(lambda: os.close(os.open(name, how)))
+        attempt(lambda: os.truncate(name, 1))
+        attempt(lambda: os.getxattr(name, 'user.x'))
+        attempt(lambda: os.setxattr(name, 'user.x', b''))
+    attempt(lambda: os.utime(name))
+    attempt(lambda: os.utime(name, (1, 1)))
+    attempt(lambda: os.setxattr(name, ACCESS, acl('u=7 g=7 o=7')))
+    attempt(lambda: os.chown(name, -1, 50))
+    attempt(lambda: os.chown(name, -1, 65534))
+    attempt(lambda: os.chmod(name, 0o2777)); result.append(mode(name))";
+
+#[test]
+fn root_may_what_the_kernel_lets_that_user_do() {
+    if !may_be_anybody() {
+        return;
+    }
+    let nobody = Person { uid: 65534, gid: 65534, groups: &[] };
+    for seed in ["seed = 1", "seed = 2"] {
+        let answers = [("", nobody), ("--root-squash", ROOT)].map(|(option, who)| {
+            let volume = Volume::format(1, 1);
+            let trusting = open_to_all(&volume, &[]);
+            ROOT.finds(&trusting, &[(seed, "ok"), (MAKE, "ok")]);
+            drop(trusting);
+            let options = if option.is_empty() { &[][..] } else { &[option][..] };
+            let mount = open_to_all(&volume, options);
+            who.does(&mount, &[TRY, "' '.join(result)"])[1].clone()
+        });
+        let [kernel, ours] = answers.each_ref().map(|all| all.split(' ').collect::<Vec<_>>());
+        assert!(kernel.contains(&"EACCES") && kernel.contains(&"EPERM"));
+        let differ: Vec<_> = (0..kernel.len()).filter(|i| kernel[*i] != ours[*i]).collect();
+        assert!(differ.is_empty(), "{seed}, at {differ:?}:\n{kernel:?}\n{ours:?}");
+    }
 }
 
 #[test]

@@ -53,7 +53,8 @@ impl Vfs {
     /// The inode's attributes, if the caller may do all of `want` with it; else EACCES.
     pub fn permit(&self, caller: Caller, ino: InodeId, want: u16) -> Result<Attr, VfsError> {
         let attr = self.getattr(ino)?.attr;
-        let acl = if attr.flags.has(AttrFlags::ACL_ACCESS) {
+        // As in the kernel, an ACL whose group class has no bit is not looked at.
+        let acl = if attr.flags.has(AttrFlags::ACL_ACCESS) && attr.perm & 0o070 != 0 {
             match self.getxattr(ino, AclKind::Access.xattr()) {
                 Ok(value) => Acl::parse(&value)?,
                 // Another mount has just removed it: the bits say what it said.
