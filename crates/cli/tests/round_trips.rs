@@ -59,6 +59,18 @@ fn each_operation_is_one_round_trip() {
     });
     fs::create_dir(p("d".into())).unwrap();
     each(&volume, "create and close", 1, |i| drop(File::create_new(p(format!("d/f{i}"))).unwrap()));
+    // Owner, user 1000, group, mask, others; see acl(5). What is inherited comes along.
+    fs::create_dir(p("acl".into())).unwrap();
+    let mut acl = 2u32.to_le_bytes().to_vec();
+    for (tag, id) in [(1u32, u32::MAX), (2, 1000), (4, u32::MAX), (16, u32::MAX), (32, u32::MAX)] {
+        acl.extend((tag | 7 << 16).to_le_bytes());
+        acl.extend(id.to_le_bytes());
+    }
+    let (dir, how) = (p("acl".into()), rustix::fs::XattrFlags::empty());
+    rustix::fs::setxattr(&dir, "system.posix_acl_default", &acl, how).unwrap();
+    each(&volume, "create and close below a default ACL", 1, |i| {
+        drop(File::create_new(p(format!("acl/f{i}"))).unwrap());
+    });
     each(&volume, "mkdir", 1, |i| fs::create_dir(p(format!("d/d{i}"))).unwrap());
     each(&volume, "symlink", 1, |i| {
         std::os::unix::fs::symlink("f0", p(format!("d/s{i}"))).unwrap();

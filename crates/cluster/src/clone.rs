@@ -77,7 +77,15 @@ fn build_and_name(
     (uid, gid): (u32, u32),
     job: &Job,
 ) -> Result<CloneReport, ClusterError> {
-    let new = NewInode { kind: FileKind::Directory, perm: 0o700, uid, gid, rdev: 0, target: b"" };
+    let new = NewInode {
+        kind: FileKind::Directory,
+        perm: 0o700,
+        umask: 0,
+        uid,
+        gid,
+        rdev: 0,
+        target: b"",
+    };
     let staging = session.create_nameless(parent, &new, now())?.ino;
     let mut work = Work {
         job,

@@ -5,6 +5,7 @@
 //! look at something that changes under it can mislead, so if anything looks wrong everything is
 //! looked at again, and only what all passes found alike is reported.
 
+mod acls;
 mod census;
 mod data;
 mod finding;
@@ -151,6 +152,7 @@ fn look(subject: &Subject, job: &Job) -> Result<(Census, Records), ClusterError>
     job.forget_problems();
     let mut census = Census::take(&subject.shards, job)?;
     tree::judge(&mut census, job);
+    acls::check(&subject.shards, &mut census, job)?;
     let records = records::check(&subject.shards, &mut census, job)?;
     Ok((census, records))
 }

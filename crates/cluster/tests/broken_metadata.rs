@@ -7,7 +7,7 @@ mod world;
 use ringfs_base::{InodeId, SliceId};
 use ringfs_cluster::fsck::{UsageRepaired, repair_usage};
 use ringfs_cluster::{Checks, Job, Severity};
-use ringfs_meta::{AttrFlags, ExtentRecord, FileKind, NameHash, Victim};
+use ringfs_meta::{Acl, AclKind, AttrFlags, ExtentRecord, FileKind, NameHash, Victim};
 use world::{ROOT, World};
 
 /// Builds a tree that is clean, breaks it, and expects this finding alone.
@@ -130,6 +130,52 @@ fn wrong_link_count_of_a_file() {
 #[test]
 fn wrong_link_count_of_a_directory() {
     breaks("wrong-link-count", Some("/d"), |w| w.edit(w.ino("d"), |attr| attr.nlink = 5));
+}
+
+/// Owner rwx, user 1000 rwx, group r-x, mask rwx, others none; in the kernel's form.
+const ACL: &[u8] = b"\x02\0\0\0\
+    \x01\0\x07\0\xff\xff\xff\xff\x02\0\x07\0\xe8\x03\0\0\x04\0\x05\0\xff\xff\xff\xff\
+    \x10\0\x07\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+
+fn set_acls(w: &World) -> InodeId {
+    let d = w.ino("d");
+    let session = w.session();
+    let acl = Acl::parse(ACL).unwrap().unwrap();
+    for kind in [AclKind::Access, AclKind::Default] {
+        session.set_acl(d, kind, Some(&acl), false, world::NOW).unwrap();
+    }
+    world::make(&session, d, "heir", FileKind::File);
+    session.end().unwrap();
+    w.assert_clean(Checks::Metadata);
+    d
+}
+
+#[test]
+fn acl_that_permission_bits_contradict() {
+    breaks("bad-acl", Some("/d"), |w| w.edit(set_acls(w), |attr| attr.perm = 0o700));
+}
+
+#[test]
+fn acl_that_attributes_do_not_tell_of() {
+    breaks("bad-acl", Some("/d"), |w| {
+        w.edit(set_acls(w), |attr| attr.flags.0 &= !AttrFlags::ACL_DEFAULT);
+    });
+}
+
+#[test]
+fn acl_that_is_not_there() {
+    breaks("bad-acl", Some("/empty"), |w| {
+        set_acls(w);
+        w.edit(w.ino("empty"), |attr| attr.flags.0 |= AttrFlags::ACL_ACCESS);
+    });
+}
+
+#[test]
+fn acl_that_cannot_be_read() {
+    breaks("bad-acl", Some("/d"), |w| {
+        let key = format!("@e{}", set_acls(w));
+        w.raw(&[b"HSET", key.as_bytes(), ringfs_meta::ACL_DEFAULT_XATTR, b"\x02\0\0\0?"]);
+    });
 }
 
 #[test]

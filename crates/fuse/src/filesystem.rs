@@ -1,6 +1,7 @@
 //! One method per request; each is a translation and a call.
 
 use crate::convert::{attr, entry, errno, inode, kind, reply, time_change};
+use crate::squash::Squash;
 use bytes::{BufMut, Bytes, BytesMut};
 use ringfs_base::{Errno as BaseErrno, InodeId};
 use ringfs_fusewire as wire;
@@ -10,10 +11,11 @@ use ringfs_fusewire::{
 };
 use ringfs_link::{Bystander, about_to_work, set_bystander};
 use ringfs_meta::{
-    FileKind, LockKind, LockOwner, LockRange, NewInode, RenameMode, SetAttr, XattrMode,
+    AclKind, FileKind, LockKind, LockOwner, LockRange, NewInode, RenameMode, SetAttr, XattrMode,
 };
 use ringfs_vfs::{
-    Allocation, LockRequest, Looked, Place, Seek, Times, Vfs, VfsError, WriteMode, without_set_id,
+    Allocation, Caller, LockRequest, Looked, Place, Seek, Times, Vfs, VfsError, WriteMode,
+    without_set_id,
 };
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
@@ -54,14 +56,16 @@ pub(crate) struct RingFs {
     vfs: Arc<Vfs>,
     /// Numbers of open files: locks end with the one through which they were taken.
     handles: AtomicU64,
+    /// Whom root acts as, if it shall have no privileges.
+    root_is: Option<Caller>,
 }
 
 /// Bit of a handle: opened for reading only, so that its close has nothing to flush.
 const HANDLE_READS_ONLY: u64 = 1;
 
 impl RingFs {
-    pub(crate) fn new(vfs: Arc<Vfs>) -> RingFs {
-        RingFs { vfs, handles: AtomicU64::new(1) }
+    pub(crate) fn new(vfs: Arc<Vfs>, root_is: Option<Caller>) -> RingFs {
+        RingFs { vfs, handles: AtomicU64::new(1), root_is }
     }
 
     /// Files opened for reading only are flushed too: only so the kernel tells whose fcntl locks
@@ -94,10 +98,10 @@ impl RingFs {
         req: &Request<'_>,
         parent: u64,
         name: &[u8],
-        mode: u32,
+        (mode, umask): (u32, u32),
         special: Special<'_>,
     ) -> FsResult<Entry> {
-        let new = new_inode(req, mode, special)?;
+        let new = new_inode(req, (mode, umask), special)?;
         let made = self.vfs.make(inode(parent), name, &new);
         made.map(|looked| entry(&looked)).map_err(|e| errno("create", parent, &e))
     }
@@ -177,7 +181,11 @@ enum Special<'a> {
     Target(&'a [u8]),
 }
 
-fn new_inode<'a>(req: &Request<'_>, mode: u32, special: Special<'a>) -> FsResult<NewInode<'a>> {
+fn new_inode<'a>(
+    req: &Request<'_>,
+    (mode, umask): (u32, u32),
+    special: Special<'a>,
+) -> FsResult<NewInode<'a>> {
     let invalid = Errno::from(i32::from(BaseErrno::EINVAL.0));
     let (file_kind, rdev, target): (_, u64, &[u8]) = match special {
         Special::Directory => (FileKind::Directory, 0, b""),
@@ -193,6 +201,7 @@ fn new_inode<'a>(req: &Request<'_>, mode: u32, special: Special<'a>) -> FsResult
     Ok(NewInode {
         kind: file_kind,
         perm: (mode & 0o7777) as u16,
+        umask: (umask & 0o777) as u16,
         uid: req.uid,
         gid: req.gid,
         rdev,
@@ -244,11 +253,29 @@ impl Filesystem for RingFs {
                 | InitFlags::ASYNC_DIO
                 | InitFlags::POSIX_LOCKS
                 | InitFlags::FLOCK_LOCKS
+                // The kernel checks ACLs; what is made in a directory with a default ACL is not
+                // subject to the umask, which is therefore left to us.
+                | InitFlags::POSIX_ACL
+                | InitFlags::DONT_MASK
                 // Set-id bits are taken away where the kernel says so, and it need not ask for
                 // security.capability before every write.
                 | InitFlags::HANDLE_KILLPRIV_V2,
         );
         caps.refuse(InitFlags::AUTO_INVAL_DATA);
+    }
+
+    fn admit(
+        &self,
+        req: &mut Request<'_>,
+        ino: u64,
+        operation: &mut wire::Operation<'_>,
+    ) -> FsResult<()> {
+        match self.root_is {
+            Some(caller) if req.uid == 0 => {
+                Squash { vfs: &self.vfs, caller }.admit(req, ino, operation)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn lookup(&self, _: &Request<'_>, parent: u64, name: &[u8]) -> FsResult<Entry> {
@@ -314,10 +341,10 @@ impl Filesystem for RingFs {
         parent: u64,
         name: &[u8],
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
     ) -> FsResult<Entry> {
-        self.make(req, parent, name, mode, Special::Device(rdev))
+        self.make(req, parent, name, (mode, umask), Special::Device(rdev))
     }
 
     fn mkdir(
@@ -326,9 +353,9 @@ impl Filesystem for RingFs {
         parent: u64,
         name: &[u8],
         mode: u32,
-        _umask: u32,
+        umask: u32,
     ) -> FsResult<Entry> {
-        self.make(req, parent, name, mode, Special::Directory)
+        self.make(req, parent, name, (mode, umask), Special::Directory)
     }
 
     fn symlink(
@@ -338,7 +365,7 @@ impl Filesystem for RingFs {
         name: &[u8],
         target: &[u8],
     ) -> FsResult<Entry> {
-        self.make(req, parent, name, 0o777, Special::Target(target))
+        self.make(req, parent, name, (0o777, 0), Special::Target(target))
     }
 
     fn unlink(&self, _: &Request<'_>, parent: u64, name: &[u8]) -> FsResult<()> {
@@ -385,10 +412,10 @@ impl Filesystem for RingFs {
         parent: u64,
         name: &[u8],
         mode: u32,
-        _umask: u32,
+        umask: u32,
         how: wire::OpenHow,
     ) -> FsResult<(Entry, Opened)> {
-        let new = new_inode(req, mode & 0o7777, Special::None)?;
+        let new = new_inode(req, (mode & 0o7777, umask), Special::None)?;
         let made = self.vfs.create(inode(parent), name, &new, true);
         let (looked, done) = match made {
             // The kernel takes what we open here for a new file, whose permissions it need not
@@ -523,10 +550,10 @@ impl Filesystem for RingFs {
         req: &Request<'_>,
         parent: u64,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         how: wire::OpenHow,
     ) -> FsResult<(Entry, Opened)> {
-        let new = new_inode(req, mode & 0o7777, Special::None)?;
+        let new = new_inode(req, (mode & 0o7777, umask), Special::None)?;
         let made = self.vfs.create_nameless(inode(parent), &new);
         let (looked, done) = made.map_err(|e| errno("tmpfile", parent, &e))?;
         Ok((entry(&looked), self.opened(done.keep_cache, how.flags)))
@@ -608,27 +635,38 @@ impl Filesystem for RingFs {
         name: &[u8],
         value: &[u8],
         flags: u32,
-        _: bool,
+        acl_kill_sgid: bool,
     ) -> FsResult<()> {
+        /// Both flags of setxattr(2) at once; the kernel lets them through.
+        const XATTR_BOTH: u32 = XATTR_CREATE | XATTR_REPLACE;
+        if let Some(kind) = AclKind::of_xattr(name) {
+            let set = self.vfs.set_acl(inode(ino), kind, Some(value), acl_kill_sgid);
+            return set.map_err(|e| errno("setxattr", ino, &e));
+        }
         check_namespace(name)?;
         let mode = match flags {
             0 => XattrMode::Either,
             XATTR_CREATE => XattrMode::Create,
             XATTR_REPLACE => XattrMode::Replace,
+            XATTR_BOTH => XattrMode::CreateAndReplace,
             _ => return Err(Errno::EINVAL),
         };
         self.vfs.setxattr(inode(ino), name, value, mode).map_err(|e| errno("setxattr", ino, &e))
     }
 
     fn getxattr(&self, _: &Request<'_>, ino: u64, name: &[u8]) -> FsResult<Bytes> {
-        check_namespace(name)?;
+        if AclKind::of_xattr(name).is_none() {
+            check_namespace(name)?;
+        }
         self.vfs.getxattr(inode(ino), name).map_err(|e| errno("getxattr", ino, &e))
     }
 
-    fn listxattr(&self, _: &Request<'_>, ino: u64) -> FsResult<Bytes> {
+    fn listxattr(&self, req: &Request<'_>, ino: u64) -> FsResult<Bytes> {
         let names = self.vfs.listxattr(inode(ino)).map_err(|e| errno("listxattr", ino, &e))?;
         let mut out = BytesMut::new();
-        for name in names {
+        // The kernel lets only the privileged read and set them, but leaves lists to us.
+        let shown = |name: &Vec<u8>| req.uid == 0 || !name.starts_with(b"trusted.");
+        for name in names.into_iter().filter(shown) {
             out.put_slice(&name);
             out.put_u8(0);
         }
@@ -636,15 +674,22 @@ impl Filesystem for RingFs {
     }
 
     fn removexattr(&self, _: &Request<'_>, ino: u64, name: &[u8]) -> FsResult<()> {
+        if let Some(kind) = AclKind::of_xattr(name) {
+            let set = self.vfs.set_acl(inode(ino), kind, None, false);
+            return set.map_err(|e| errno("removexattr", ino, &e));
+        }
         check_namespace(name)?;
         self.vfs.removexattr(inode(ino), name).map_err(|e| errno("removexattr", ino, &e))
     }
 }
 
-/// ACLs are not enforced yet, so they must not be accepted.
+/// The name spaces that there are, as on ext4. Of what the system keeps there are ACLs only; others
+/// must not seem to have an effect.
 fn check_namespace(name: &[u8]) -> FsResult<()> {
-    if name.starts_with(b"system.") {
-        return Err(Errno::from(i32::from(BaseErrno::EOPNOTSUPP.0)));
+    let spaces: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+    match spaces.iter().find_map(|space| name.strip_prefix(*space)) {
+        Some([]) => Err(Errno::EINVAL),
+        Some(_) => Ok(()),
+        None => Err(Errno::from(i32::from(BaseErrno::EOPNOTSUPP.0))),
     }
-    Ok(())
 }

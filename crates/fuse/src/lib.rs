@@ -1,16 +1,18 @@
 //! The FUSE frontend: the kernel's requests become operations of [`ringfs_vfs::Vfs`].
 //!
 //! There is nothing to decide here: `filesystem` translates one request each, `convert` the
-//! types and errors, and this page ties a mount to a volume. Handles are only numbers, by which
-//! locks end: the vfs keeps what it knows by inode.
+//! types and errors, and this page ties a mount to a volume. Only root's requests are checked, in
+//! `squash`, if root shall have no privileges; everybody else's the kernel has checked. Handles are
+//! only numbers, by which locks end: the vfs keeps what it knows by inode.
 
 mod convert;
 mod filesystem;
+mod squash;
 
 use filesystem::RingFs;
 use ringfs_base::InodeId;
 use ringfs_fusewire::{Mount, MountOptions, Notifier, Session, Unmounter};
-use ringfs_vfs::{KernelCache, KernelChange, Vfs};
+use ringfs_vfs::{Caller, KernelCache, KernelChange, Vfs};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -29,6 +31,8 @@ pub struct FuseOptions {
     pub allow_other: bool,
     /// Refuse writes.
     pub read_only: bool,
+    /// Root of this mount acts as this user.
+    pub root_is: Option<Caller>,
     /// Most threads that serve the kernel.
     pub workers_max: usize,
 }
@@ -43,6 +47,7 @@ pub struct FuseError(#[from] pub io::Error);
 pub struct FuseMount {
     mount: Mount,
     options: MountOptions,
+    root_is: Option<Caller>,
     notices: Arc<Notices>,
     unmounter: Unmounter,
 }
@@ -62,7 +67,8 @@ impl FuseMount {
         };
         let mount = Mount::new(&options.mountpoint, &wire)?;
         let unmounter = mount.unmounter();
-        Ok(FuseMount { mount, options: wire, notices: Arc::default(), unmounter })
+        let root_is = options.root_is;
+        Ok(FuseMount { mount, options: wire, root_is, notices: Arc::default(), unmounter })
     }
 
     /// The way to tell the kernel what to forget; for [`Vfs::start`].
@@ -77,7 +83,7 @@ impl FuseMount {
 
     /// Serves the kernel until the volume is unmounted.
     pub fn serve(self, vfs: Arc<Vfs>) -> Result<(), FuseError> {
-        let session = Session::new(RingFs::new(vfs), self.mount, &self.options);
+        let session = Session::new(RingFs::new(vfs, self.root_is), self.mount, &self.options);
         // Set once: serve takes the mount.
         if self.notices.notifier.set(session.notifier()).is_err() {
             tracing::warn!("the notifier was set twice");

@@ -84,11 +84,11 @@ fn sized(value: Bytes, size: u32) -> Answer {
 pub(crate) fn call<F: Filesystem>(
     fs: &F,
     header: &Header<'_>,
-    operation: Operation<'_>,
+    mut operation: Operation<'_>,
     scratch: &mut Vec<u8>,
 ) -> Answer {
     use Operation as Op;
-    let req = &Request {
+    let mut req = Request {
         unique: header.unique,
         uid: header.uid,
         gid: header.gid,
@@ -96,6 +96,8 @@ pub(crate) fn call<F: Filesystem>(
         groups: header.groups,
     };
     let ino = header.nodeid;
+    fs.admit(&mut req, ino, &mut operation)?;
+    let req = &req;
     match operation {
         Op::Lookup { name } => fs.lookup(req, ino, name).and_then(entry),
         Op::Forget { nlookup } => {

@@ -8,6 +8,7 @@ use crate::{
     attr::{AttrReply, Entry, StatFs, StatxReply, Time},
     capability::Capabilities,
     data::Data,
+    decode::Operation,
     directory::{DirPlusSink, DirSink},
     errno::{Errno, FsResult},
     flags::{OpenFlags, WriteFlags},
@@ -235,6 +236,17 @@ pub trait Filesystem: Send + Sync + 'static {
 
     /// A worker thread begins. Runs on that thread; the file system may keep `standby` there.
     fn worker_begins(&self, standby: Standby) {}
+
+    /// Runs before each request that a method serves, and may refuse or change it: the place for a
+    /// check of its own on who asks. Waiting for a lock does not come here: it needs an open file.
+    fn admit(
+        &self,
+        req: &mut Request<'_>,
+        ino: u64,
+        operation: &mut Operation<'_>,
+    ) -> FsResult<()> {
+        Ok(())
+    }
 
     /// Finds a name. A positive entry counts one lookup until `forget`.
     fn lookup(&self, req: &Request<'_>, parent: u64, name: &[u8]) -> FsResult<Entry> {

@@ -31,7 +31,7 @@ fn config() -> VolumeConfig {
 }
 
 fn inode(kind: FileKind) -> NewInode<'static> {
-    NewInode { kind, perm: 0o644, uid: 1000, gid: 1000, rdev: 0, target: b"" }
+    NewInode { kind, perm: 0o644, umask: 0, uid: 1000, gid: 1000, rdev: 0, target: b"" }
 }
 
 fn report(server: &RedisServer, what: &str, count: usize, begun: Instant) {

@@ -57,6 +57,7 @@ for w = 1, #work do
     flags % 4 >= 2, flags % 8 >= 4
   if big then inline, extents = false, false end
   local new = (flags % 2 == 1 and inline and 1 or 0) + (extents and 2 or 0) + (xattrs and 4 or 0)
+    + flags % 256 - flags % 64  -- ACLs are among the extended attributes
   if inline then
     local data = call('GET', P .. 'i' .. from)
     if data then call('SET', P .. 'i' .. to, data) end

@@ -1,11 +1,12 @@
 -- A new inode under a new name.
--- ARGV[2] = parent (8) | new inode (8) | hash of the name (4); ARGV[3] = name;
--- ARGV[4] = packed attributes of the new inode; ARGV[5] = target of a symbolic link, or none.
+-- ARGV[2] = parent (8) | new inode (8) | hash of the name (4) | permission bits before the umask (2);
+-- ARGV[3] = name; ARGV[4] = packed attributes of the new inode; ARGV[5] = target of a symbolic link, or none.
 -- Reply: parent's attributes (64) | the inode's (the rest). Or EEXIST | parent's attributes (64)
 -- | inode that has the name (8) | its attributes; nothing was changed.
 -- Errors: ESTALE, ENOTDIR, ENOENT (parent removed), ENOSPC.
 -- Invariant: a directory's entry count is the number of its names; its nlink is 2 and the number
--- of its subdirectories. A directory with the set-group-id bit passes on its group.
+-- of its subdirectories. A directory with the set-group-id bit passes on its group; one with a
+-- default ACL passes that on instead of the umask.
 local A, name, attr = ARGV[2], ARGV[3], ARGV[4]
 local parent, ino = sub(A, 1, 8), sub(A, 9, 16)
 local pkey, pfield, pl = where(parent)
@@ -31,6 +32,9 @@ if pmode % 2048 >= 1024 then
   attr = pack('>I2', mode) .. sub(attr, 3, 12) .. sub(pattr, 13, 16) .. sub(attr, 17)
 end
 local key, field, l = where(ino)
+if pflags % 256 >= 128 and not ARGV[5] then
+  attr = inherit(pl, l, attr, mode, unpack('>I2', A, 21), is_dir)
+end
 call('HSET', key, field, attr)
 if ARGV[5] then call('SET', P .. 'i' .. fmt('%.0f', l), ARGV[5]) end
 entries = entries + 1

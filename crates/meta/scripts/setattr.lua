@@ -6,7 +6,8 @@
 -- Errors: ESTALE, EISDIR, EINVAL (size of what is no file), ENOSPC.
 -- Invariant: after a truncation nothing beyond the new size can ever show again: inline data are
 -- cut, whole chunks dropped (256 a call, from the end; the size follows, so that every state
--- between is a truncated file), and in the chunk that is cut a hole covers the rest.
+-- between is a truncated file), and in the chunk that is cut a hole covers the rest. An access ACL
+-- follows the permission bits.
 local A = ARGV[2]
 local ino, mask = sub(A, 1, 8), string.byte(A, 9)
 local key, field, l = where(ino)
@@ -93,6 +94,11 @@ if mask % 16 >= 8 then
     end
   end
   delta, sizes = weigh(chunk, cut) - old, join(chunk, cut)
+end
+if mask % 2 >= 1 and flags % 128 >= 64 then
+  local ekey = P .. 'e' .. fmt('%d', l)
+  local acl = call('HGET', ekey, ACCESS)
+  if acl then call('HSET', ekey, ACCESS, (under(acl, perm, true))) end
 end
 local previous = sub(attr, 33, 40)
 attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 8) .. uid .. gid .. sizes .. mtime

@@ -1,5 +1,5 @@
 -- Sets an extended attribute.
--- ARGV[2] = inode (8) | now (8) | mode (1: 0 either, 1 create, 2 replace); ARGV[3] = name;
+-- ARGV[2] = inode (8) | now (8) | mode (1: 1 create, 2 replace, both bits or none); ARGV[3] = name;
 -- ARGV[4] = value.   Reply: 0 | length (1) | attributes of the inode.
 -- Errors: ESTALE, EEXIST, ENODATA, ENOSPC (more than 256 names).
 local A = ARGV[2]
@@ -9,8 +9,8 @@ local attr = call('HGET', key, field)
 if not attr then return '\116' end
 local ekey = P .. 'e' .. fmt('%d', l)
 local there = call('HEXISTS', ekey, ARGV[3]) == 1
-if there and mode == 1 then return '\17' end
-if not there and mode == 2 then return '\61' end
+if there and mode % 2 == 1 then return '\17' end
+if not there and mode >= 2 then return '\61' end
 if not there and call('HLEN', ekey) >= 256 then return '\28' end
 call('HSET', ekey, ARGV[3], ARGV[4])
 local flags = unpack('>I2', attr, 3)

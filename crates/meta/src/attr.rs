@@ -100,6 +100,10 @@ impl AttrFlags {
     pub const SHARED: u16 = 16;
     /// Made without a name (`O_TMPFILE`): a link may give it one.
     pub const NAMELESS: u16 = 32;
+    /// An access ACL is among the extended attributes.
+    pub const ACL_ACCESS: u16 = 64;
+    /// A default ACL is among the extended attributes (directories only).
+    pub const ACL_DEFAULT: u16 = 128;
 
     /// Whether `bit` (one of the constants) is set.
     pub const fn has(self, bit: u16) -> bool {
@@ -116,6 +120,8 @@ impl std::fmt::Debug for AttrFlags {
             (AttrFlags::ORPHAN, "orphan"),
             (AttrFlags::SHARED, "shared"),
             (AttrFlags::NAMELESS, "nameless"),
+            (AttrFlags::ACL_ACCESS, "access-acl"),
+            (AttrFlags::ACL_DEFAULT, "default-acl"),
         ];
         let set: Vec<_> = names.iter().filter(|(bit, _)| self.has(*bit)).map(|n| n.1).collect();
         write!(f, "{{{}}}", set.join(","))

@@ -8,6 +8,7 @@
 //!
 //! This crate does not know where blocks are, nor any type of the kernel's.
 
+mod acl;
 mod attr;
 mod config;
 mod error;
@@ -21,6 +22,9 @@ mod shard;
 mod types;
 mod volume;
 
+pub use acl::{
+    ACL_ACCESS_XATTR, ACL_DEFAULT_XATTR, ACL_ENTRIES_MAX, Acl, AclEntry, AclKind, AclTag,
+};
 pub use attr::{ATTR_BYTES, ATTR_BYTES_WITH_AUX, Attr, AttrFlags, FileKind};
 #[cfg(feature = "fuzzing")]
 pub use config::decode_config;

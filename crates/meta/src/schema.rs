@@ -13,10 +13,10 @@
 //! | `d<dir>:<bucket>` | hash | names: inode (8) and type (1) | below 128 names a listpack, 29 bytes a name instead of 100 |
 //! | `i<ino>` | string | inline data, or the target of a symbolic link | small files need no block server |
 //! | `x<ino>` | hash | extent records by chunk | a large file is never read as a whole |
-//! | `e<ino>` | hash | extended attributes | |
 //! | `k<ino>` | hash | advisory locks held (`p` fcntl, `f` flock) and waited for (`P`, `F`, in order); only while there are any | a lock, its queue and whom to wake are decided by one script |
 //! | `ks` | zset | session and inode with locks, all with score 0 | the end of a session frees its locks without a scan |
 //! | `kw` | hash | session and lock owner: inodes whose fcntl locks it waits for | the search for deadlocks follows it |
+//! | `e<ino>` | hash | extended attributes, ACLs in the kernel's form among them | flags in the attributes tell that there are any, and whether ACLs: who has none pays nothing |
 //! | `o` | zset | orphans by the order in which they became orphans | sessions ask for those after the last they know |
 //! | `h` | zset | holds: inode and session, all with score 0 | a range by inode tells whether anybody holds it |
 //! | `b` | zset | sessions by the second of their last heartbeat | finds the silent ones |

@@ -19,7 +19,7 @@ scripts! {
     CLONE = "clone": "begin" "inode" "size" "name" "grow" "shared" "share_more" "clone";
     COMMIT = "commit": "begin" "inode" "size" "commit";
     COMPACT = "compact": "begin" "inode" "shared" "compact";
-    CREATE = "create": "begin" "inode" "name" "grow" "create";
+    CREATE = "create": "begin" "inode" "name" "grow" "acl" "inherit" "create";
     EXTENTS = "extents": "plain" "inode" "extents";
     FORMAT = "format": "plain" "format";
     HEARTBEAT = "heartbeat": "plain" "heartbeat";
@@ -42,9 +42,10 @@ scripts! {
     SESSION_END = "session_end": "plain" "inode" "locks" "leave" "session_end";
     SESSION_START = "session_start": "plain" "session_start";
     SET_RING = "set_ring": "plain" "set_ring";
-    SETATTR = "setattr": "begin" "inode" "size" "shared" "setattr";
+    SETACL = "setacl": "begin" "inode" "setacl";
+    SETATTR = "setattr": "begin" "inode" "size" "shared" "acl" "setattr";
     SHARE = "share": "begin" "inode" "size" "shared" "share_more" "share";
-    TMPFILE = "tmpfile": "begin" "inode" "tmpfile";
+    TMPFILE = "tmpfile": "begin" "inode" "acl" "inherit" "tmpfile";
     SETXATTR = "setxattr": "begin" "inode" "setxattr";
     UNLOCK = "unlock": "begin" "inode" "locks" "unlock";
     UNLINK = "unlink": "begin" "inode" "size" "name" "shared" "drop" "unlink";

@@ -13,9 +13,11 @@ use ringfs_base::{Epoch, InodeId, SessionId, SliceId, Timestamp};
 pub struct NewInode<'a> {
     /// What it shall be.
     pub kind: FileKind,
-    /// Permission, set-id and sticky bits, umask applied. A directory with the set-group-id bit
+    /// Permission, set-id and sticky bits, before the umask. A directory with the set-group-id bit
     /// passes on its group, and to directories the bit.
     pub perm: u16,
+    /// Permission bits taken away, unless the directory has a default ACL.
+    pub umask: u16,
     /// Owner.
     pub uid: u32,
     /// Group, unless the directory's is inherited.
@@ -300,6 +302,8 @@ pub enum XattrMode {
     Create,
     /// ENODATA if it does not (XATTR_REPLACE).
     Replace,
+    /// Both conditions, which never hold: EEXIST or ENODATA.
+    CreateAndReplace,
 }
 
 /// What [`crate::Session::purge`] did.

@@ -117,6 +117,7 @@ impl Both {
                         Kind::Symlink => FileKind::Symlink,
                     },
                     perm: *perm,
+                    umask: 0,
                     uid: 1,
                     gid: 20 + u32::from(perm % 3),
                     rdev: 0,

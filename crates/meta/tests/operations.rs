@@ -7,6 +7,7 @@ mod fixture;
 use fixture::*;
 use ringfs_base::limits::CHUNK_BYTES;
 use ringfs_base::{Epoch, Errno, InodeId, SliceId, Timestamp};
+use ringfs_link::Cmd;
 use ringfs_meta::*;
 
 const ROOT: InodeId = InodeId::ROOT;
@@ -560,4 +561,24 @@ fn slices_under_way_are_known() {
     s.end().unwrap();
     assert!(!f.volume.slices_in_flight().unwrap().may_be_written(next));
     assert!(f.volume.slices_in_flight().unwrap().may_be_written(SliceId(u64::MAX)));
+}
+
+#[test]
+fn a_file_has_65000_names_at_most() {
+    let f = Fixture::new();
+    let s = &f.session;
+    let made = s.create(ROOT, b"f", &file(), t(1)).unwrap().attr;
+    // As if 64,998 other directories had names of it.
+    let packed = Attr { nlink: ringfs_base::limits::LINKS_MAX - 1, ..made }.pack();
+    let (key, field) =
+        (format!("rfs:{{demo/0}}:a{}", made.ino.local() / 64), made.ino.local() % 64);
+    let set = Cmd::new("HSET").arg(key).arg(field.to_string()).arg(packed);
+    f.server.conn().call(&set).unwrap();
+    let last = s.link(made.ino, ROOT, b"last", t(2)).unwrap();
+    assert_eq!(last.attr.nlink, 65_000);
+    assert_eq!(posix(s.link(made.ino, ROOT, b"more", t(3)).unwrap_err()), Errno::EMLINK);
+    assert_eq!(s.lookup(ROOT, b"f").unwrap().attr, last.attr, "nothing was changed");
+    assert_eq!(posix(s.lookup(ROOT, b"more").unwrap_err()), Errno::ENOENT);
+    s.unlink(ROOT, b"last", Victim::NotOpen(made.ino), t(4)).unwrap();
+    assert_eq!(s.link(made.ino, ROOT, b"more", t(5)).unwrap().attr.nlink, 65_000);
 }

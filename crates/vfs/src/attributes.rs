@@ -7,7 +7,7 @@ use crate::{Vfs, VfsError};
 use bytes::Bytes;
 use ringfs_base::limits::{FILE_BYTES_MAX, XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use ringfs_base::{Errno, InodeId, Timestamp};
-use ringfs_meta::{Attr, AttrFlags, SetAttr, XattrMode};
+use ringfs_meta::{Acl, AclKind, Attr, AttrFlags, SetAttr, XattrMode};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -106,18 +106,41 @@ impl Vfs {
         Ok(self.note_own_change(&changed.attr, changed.previous, before))
     }
 
-    /// One extended attribute; ENODATA. No round trip for an inode known to have none.
+    /// One extended attribute; ENODATA. No round trip for an inode known to have none, or, if it
+    /// is an ACL, not to have that one.
     pub fn getxattr(&self, ino: InodeId, name: &[u8]) -> Result<Bytes, VfsError> {
         check_xattr_name(name)?;
-        if self.has_no_xattrs(ino) {
+        let bit = match AclKind::of_xattr(name) {
+            Some(AclKind::Access) => AttrFlags::ACL_ACCESS,
+            Some(AclKind::Default) => AttrFlags::ACL_DEFAULT,
+            None => AttrFlags::XATTRS,
+        };
+        if self.lacks(ino, bit) {
             return Err(Errno::ENODATA.into());
         }
         Ok(self.session.getxattr(ino, name)?)
     }
 
+    /// Sets an ACL from the kernel's form of it; none, or one without entries, removes it. An
+    /// access ACL sets the permission bits; `kill_sgid`: the caller may not keep that bit.
+    pub fn set_acl(
+        &self,
+        ino: InodeId,
+        kind: AclKind,
+        value: Option<&[u8]>,
+        kill_sgid: bool,
+    ) -> Result<(), VfsError> {
+        let acl = value.map_or(Ok(None), Acl::parse)?;
+        let before = self.changes.before();
+        let now = self.clock.now();
+        let attr = self.session.set_acl(ino, kind, acl.as_ref(), kill_sgid, now)?;
+        self.note_attr(&attr, before);
+        Ok(())
+    }
+
     /// Names of the extended attributes.
     pub fn listxattr(&self, ino: InodeId) -> Result<Vec<Vec<u8>>, VfsError> {
-        if self.has_no_xattrs(ino) {
+        if self.lacks(ino, AttrFlags::XATTRS) {
             return Ok(Vec::new());
         }
         Ok(self.session.listxattr(ino)?)
@@ -153,24 +176,33 @@ impl Vfs {
     /// Room in the volume: what its limits leave, or else the memory of the block servers.
     pub fn statfs(&self) -> Result<VolumeStat, VfsError> {
         let usage = self.session.usage()?;
-        let limit = match usage.bytes_max {
-            0 => self.upkeep.capacity_bytes().unwrap_or(UNBOUNDED_BYTES).max(usage.bytes),
-            max => max,
+        let (total_bytes, free_bytes) = match (usage.bytes_max, self.upkeep.capacity()) {
+            (0, None) => {
+                let total = UNBOUNDED_BYTES.max(usage.bytes);
+                (total, total - usage.bytes)
+            }
+            // The servers were asked some time ago: what has been written since is not free.
+            (0, Some(then)) => {
+                let written = usage.bytes.saturating_sub(then.files_bytes);
+                (then.total_bytes, then.free_bytes.saturating_sub(written))
+            }
+            (max, _) => (max, max.saturating_sub(usage.bytes)),
         };
         let inodes_max = if usage.inodes_max == 0 { UNBOUNDED_INODES } else { usage.inodes_max };
         Ok(VolumeStat {
-            total_bytes: limit,
-            free_bytes: limit.saturating_sub(usage.bytes),
+            total_bytes,
+            free_bytes,
             inodes: usage.inodes,
             inodes_free: inodes_max.saturating_sub(usage.inodes),
         })
     }
 
-    fn has_no_xattrs(&self, ino: InodeId) -> bool {
+    /// Whether the inode is known not to have what this flag tells of.
+    fn lacks(&self, ino: InodeId, bit: u16) -> bool {
         self.nodes
             .known(ino)
             .and_then(|node| node.lock().attr)
-            .is_some_and(|attr| !attr.flags.has(AttrFlags::XATTRS))
+            .is_some_and(|attr| !attr.flags.has(bit))
     }
 
     /// Attributes that a reply brought along, cached if nothing changed meanwhile and the

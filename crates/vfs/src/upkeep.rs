@@ -9,7 +9,7 @@ use ringfs_base::{Epoch, InodeId};
 use ringfs_meta::{Beat, Event, Pulse, Session};
 use ringfs_store::Store;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Where blocks are: the composition root knows how to read the ring's table and hand it to the
@@ -33,10 +33,19 @@ const BEATS_PER_REAP: u64 = 10;
 /// A chunk of a file, and whether it is known to have records that nobody sees.
 type Chunk = (InodeId, u64, bool);
 
+/// Memory of the block servers, divided by the number of copies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capacity {
+    pub(crate) total_bytes: u64,
+    pub(crate) free_bytes: u64,
+    /// Bytes of the volume's files at that moment.
+    pub(crate) files_bytes: u64,
+}
+
 pub(crate) struct Upkeep {
     soon: Mutex<bool>,
     wake: Condvar,
-    capacity_bytes: AtomicU64,
+    capacity: Mutex<Option<Capacity>>,
     compactions: (Sender<Chunk>, Receiver<Chunk>),
     fenced: AtomicBool,
 }
@@ -46,7 +55,7 @@ impl Upkeep {
         Upkeep {
             soon: Mutex::new(false),
             wake: Condvar::new(),
-            capacity_bytes: AtomicU64::new(0),
+            capacity: Mutex::default(),
             compactions: bounded(COMPACTIONS_MAX),
             fenced: AtomicBool::new(false),
         }
@@ -66,12 +75,10 @@ impl Upkeep {
         *soon = false;
     }
 
-    /// Bytes of files that the block servers' memory limits leave room for, if all have one.
-    pub(crate) fn capacity_bytes(&self) -> Option<u64> {
-        match self.capacity_bytes.load(Ordering::Relaxed) {
-            0 => None,
-            bytes => Some(bytes),
-        }
+    /// What the block servers' memory leaves room for, as it was a few heartbeats ago; nothing if
+    /// one of them has no limit or does not answer.
+    pub(crate) fn capacity(&self) -> Option<Capacity> {
+        *self.capacity.lock()
     }
 
     /// Asks for chunks to be looked at; with `hidden` also if they have few records.
@@ -239,17 +246,16 @@ impl Vfs {
         }
     }
 
-    /// Bytes of files that fit on nodes that all have a memory limit; 0 if one has none or does
-    /// not answer.
-    fn capacity_bytes(&self) -> u64 {
-        let mut sum = 0;
+    fn measure_capacity(&self) -> Option<Capacity> {
+        let (mut total, mut free) = (0, 0);
         for node in self.store.nodes() {
-            match node.memory {
-                Ok(memory) if memory.max > 0 => sum += memory.max,
-                _ => return 0,
-            }
+            let memory = node.memory.ok().filter(|memory| memory.max > 0)?;
+            total += memory.max;
+            free += memory.max.saturating_sub(memory.used);
         }
-        sum / u64::from(self.session.volume().config().replicas.max(1))
+        let copies = u64::from(self.session.volume().config().replicas.max(1));
+        let files_bytes = self.session.usage().ok()?.bytes;
+        Some(Capacity { total_bytes: total / copies, free_bytes: free / copies, files_bytes })
     }
 
     /// What need not be done at every beat.
@@ -262,6 +268,6 @@ impl Vfs {
             }
             Err(error) => tracing::debug!(%error, "could not look for dead sessions"),
         }
-        self.upkeep.capacity_bytes.store(self.capacity_bytes(), Ordering::Relaxed);
+        *self.upkeep.capacity.lock() = self.measure_capacity();
     }
 }

@@ -47,7 +47,8 @@ pub fn start(
         .args(["--upload-threads", &arguments.upload_threads.to_string()])
         .args(["--read-ahead-threads", &arguments.read_ahead_threads.to_string()])
         .args(arguments.allow_other.then_some("--allow-other"))
-        .args(arguments.read_only.then_some("--read-only"));
+        .args(arguments.read_only.then_some("--read-only"))
+        .args(arguments.root_squash.map(|who| format!("--root-squash={}:{}", who.uid, who.gid)));
     if let Some(file) = &surroundings.password_file {
         command.arg("--password-file").arg(absolute(file)?);
     }

@@ -18,7 +18,7 @@ use ringfs_base::SystemClock;
 use ringfs_fuse::{FuseMount, FuseOptions};
 use ringfs_meta::SessionInfo;
 use ringfs_store::Store;
-use ringfs_vfs::{Vfs, VfsConfig};
+use ringfs_vfs::{Caller, Vfs, VfsConfig};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +49,11 @@ pub struct MountArguments {
     /// Refuse changes.
     #[arg(long)]
     read_only: bool,
+    /// Root of this mount has no privileges in the volume and acts as this user and group
+    /// [without a value: 65534:65534].
+    #[arg(long, value_name = "UID:GID", num_args = 0..=1, require_equals = true,
+          default_missing_value = "65534:65534", value_parser = parse_caller)]
+    root_squash: Option<Caller>,
     /// Memory for what is written and not yet on the nodes.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "256MiB")]
     write_buffer: u64,
@@ -112,6 +117,7 @@ fn serve(
         fsname: shown(&url.endpoint, &url.volume),
         allow_other: arguments.allow_other,
         read_only: arguments.read_only,
+        root_is: arguments.root_squash,
         workers_max: usize::from(arguments.threads),
     })
     .map_err(|e| Failure::plain(format!("{e}; see `ringfs doctor`")))?;
@@ -182,6 +188,22 @@ fn config(arguments: &MountArguments) -> VfsConfig {
         kernel_ttl: arguments.ttl,
         write_back_age: arguments.write_back,
         ..VfsConfig::default()
+    }
+}
+
+/// `UID:GID`. User 0 would be root again.
+fn parse_caller(text: &str) -> Result<Caller, String> {
+    let ids = text.split_once(':').and_then(|(uid, gid)| {
+        let caller = Caller { uid: uid.parse().ok()?, gid: gid.parse().ok()? };
+        // The largest number means "nobody" in system calls.
+        (caller.uid != u32::MAX && caller.gid != u32::MAX).then_some(caller)
+    });
+    match ids {
+        Some(caller) if caller.uid != 0 => Ok(caller),
+        Some(_) => Err("user 0 is root; name another, such as 65534:65534".to_owned()),
+        None => {
+            Err(format!("\"{text}\" is no user and group; write two numbers, such as 65534:65534"))
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use std::collections::{HashMap, HashSet};
 pub(crate) struct Facts {
     pub(crate) kind: FileKind,
     pub(crate) flags: AttrFlags,
+    pub(crate) perm: u16,
     pub(crate) nlink: u32,
     pub(crate) size: u64,
     /// A directory's own count of names and buckets.
@@ -144,6 +145,7 @@ impl Census {
         let facts = Facts {
             kind: attr.kind,
             flags: attr.flags,
+            perm: attr.perm,
             nlink: attr.nlink,
             size: attr.size,
             entries: attr.entries,

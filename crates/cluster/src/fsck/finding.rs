@@ -80,6 +80,7 @@ pub enum Finding {
     UnlistedOrphan { ino: InodeId },
     FalseOrphan { ino: InodeId },
     UnfinishedClone { ino: InodeId },
+    BadAcl { ino: InodeId, why: &'static str },
     // Extents.
     BadExtents { ino: InodeId, chunk: Vec<u8> },
     SharedSlice { slice: SliceId, ino: InodeId, other: InodeId },
@@ -131,6 +132,7 @@ impl Finding {
             | F::BadSize { .. }
             | F::InlineTooLong { .. }
             | F::FalseOrphan { .. }
+            | F::BadAcl { .. }
             | F::BadExtents { .. }
             | F::SharedSlice { .. }
             | F::SliceLengths { .. }
@@ -185,6 +187,7 @@ impl Finding {
             F::InlineTooLong { .. } => "inline-too-long",
             F::UnlistedOrphan { .. } => "unlisted-orphan",
             F::FalseOrphan { .. } => "false-orphan",
+            F::BadAcl { .. } => "bad-acl",
             F::BadExtents { .. } => "bad-extents",
             F::UnfinishedClone { .. } => "unfinished-clone",
             F::SharedSlice { .. } => "shared-slice",
@@ -235,6 +238,7 @@ impl Finding {
             | F::InlineTooLong { ino, .. }
             | F::UnlistedOrphan { ino }
             | F::FalseOrphan { ino }
+            | F::BadAcl { ino, .. }
             | F::BadExtents { ino, .. }
             | F::SharedSlice { ino, .. }
             | F::SliceLengths { ino, .. }
@@ -348,6 +352,7 @@ impl Finding {
             F::FalseOrphan { ino } => {
                 format!("inode {ino} is listed as an orphan, but has a name or does not exist")
             }
+            F::BadAcl { why, .. } => format!("{at}: its ACL is damaged: {why}; set it anew"),
             F::BadExtents { chunk, .. } => format!(
                 "{at}: the extents of chunk {} cannot be read; restore the file from a backup",
                 String::from_utf8_lossy(chunk)

@@ -285,7 +285,7 @@ impl World {
 }
 
 pub fn new_inode(kind: FileKind) -> NewInode<'static> {
-    NewInode { kind, perm: 0o644, uid: 1, gid: 2, rdev: 0, target: b"" }
+    NewInode { kind, perm: 0o644, umask: 0, uid: 1, gid: 2, rdev: 0, target: b"" }
 }
 
 pub fn make(s: &Session, dir: InodeId, name: &str, kind: FileKind) -> InodeId {

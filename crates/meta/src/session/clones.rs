@@ -95,7 +95,7 @@ impl Session {
         let attr = Attr {
             ino,
             kind: new.kind,
-            perm: new.perm & 0o7777,
+            perm: new.perm & 0o7777 & !(new.umask & 0o777),
             flags: AttrFlags(AttrFlags::ORPHAN | linkable),
             nlink: if is_dir { 2 } else { 0 },
             uid: new.uid,
@@ -110,7 +110,8 @@ impl Session {
             entries: 0,
             buckets: u32::from(is_dir),
         };
-        let request = [parent.to_bytes(), ino.to_bytes()].concat();
+        let asked = (new.perm & 0o777).to_be_bytes();
+        let request = [&parent.to_bytes()[..], &ino.to_bytes(), &asked].concat();
         let reply = of.lanes.mutate(&scripts::TMPFILE, &[&request, &attr.pack()]);
         // Any answer but "done" means that the number is free; no answer means nothing.
         if !matches!(&reply, Ok((0, _)) | Err(_)) {

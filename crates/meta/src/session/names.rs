@@ -91,7 +91,7 @@ impl Session {
         let attr = Attr {
             ino,
             kind: new.kind,
-            perm: new.perm & 0o7777,
+            perm: new.perm & 0o7777 & !(new.umask & 0o777),
             flags: AttrFlags(if is_link { AttrFlags::INLINE } else { 0 }),
             nlink: if is_dir { 2 } else { 1 },
             uid: new.uid,
@@ -106,7 +106,8 @@ impl Session {
             entries: 0,
             buckets: u32::from(is_dir),
         };
-        let request = [&parent.to_bytes()[..], &ino.to_bytes(), &hash].concat();
+        let asked = (new.perm & 0o777).to_be_bytes();
+        let request = [&parent.to_bytes()[..], &ino.to_bytes(), &hash, &asked].concat();
         let packed = attr.pack();
         let args: [&[u8]; 4] = [&request, name, &packed, new.target];
         let reply = of.lanes.mutate(&scripts::CREATE, &args[..if is_link { 4 } else { 3 }]);

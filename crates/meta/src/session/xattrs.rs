@@ -1,6 +1,7 @@
-//! Extended attributes.
+//! Extended attributes, and the ACLs that are kept among them.
 
 use super::Session;
+use crate::acl::{Acl, AclKind};
 use crate::attr::Attr;
 use crate::error::MetaError;
 use crate::reply::Reader;
@@ -48,11 +49,38 @@ impl Session {
             XattrMode::Either => 0,
             XattrMode::Create => 1,
             XattrMode::Replace => 2,
+            XattrMode::CreateAndReplace => 3,
         };
         let request = [&ino.to_bytes()[..], &now.0.to_be_bytes(), &[mode]].concat();
         let args = [&request, name, value];
         let rest = done(self.of(ino)?.lanes.mutate(&scripts::SETXATTR, &args)?)?;
         Reader::new("setxattr", rest).sized_attr(ino)
+    }
+
+    /// Sets an ACL, or removes it. An access ACL sets the permission bits, and is not kept if it
+    /// says no more than they. `kill_sgid`: the caller may not keep the set-group-id bit.
+    /// EOPNOTSUPP for a symbolic link, EACCES for a default ACL of what is no directory.
+    pub fn set_acl(
+        &self,
+        ino: InodeId,
+        kind: AclKind,
+        acl: Option<&Acl>,
+        kill_sgid: bool,
+        now: Timestamp,
+    ) -> Result<Attr, MetaError> {
+        let access = kind == AclKind::Access;
+        let kept = acl.filter(|acl| !(access && acl.is_mode())).map(Acl::encode);
+        let request = [
+            &ino.to_bytes()[..],
+            &now.0.to_be_bytes(),
+            &[if access { 1 } else { 2 }, u8::from(access && acl.is_some())],
+            &acl.map_or(0, Acl::perm).to_be_bytes(),
+            &[u8::from(kill_sgid && access)],
+        ]
+        .concat();
+        let args: [&[u8]; 2] = [&request, kept.as_deref().unwrap_or_default()];
+        let rest = done(self.of(ino)?.lanes.mutate(&scripts::SETACL, &args)?)?;
+        Reader::new("setacl", rest).sized_attr(ino)
     }
 
     /// Their names.

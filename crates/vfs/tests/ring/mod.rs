@@ -120,7 +120,15 @@ pub fn quick() -> VfsConfig {
 }
 
 pub fn create(vfs: &Vfs, name: &str) -> InodeId {
-    let new = NewInode { kind: FileKind::File, perm: 0o644, uid: 0, gid: 0, rdev: 0, target: b"" };
+    let new = NewInode {
+        kind: FileKind::File,
+        perm: 0o644,
+        umask: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        target: b"",
+    };
     vfs.create(InodeId::ROOT, name.as_bytes(), &new, true).unwrap().0.attr.ino
 }
 
