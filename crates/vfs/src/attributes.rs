@@ -199,10 +199,12 @@ impl Vfs {
 
     /// Whether the inode is known not to have what this flag tells of.
     fn lacks(&self, ino: InodeId, bit: u16) -> bool {
-        self.nodes
-            .known(ino)
-            .and_then(|node| node.lock().attr)
-            .is_some_and(|attr| !attr.flags.has(bit))
+        self.believes_memory()
+            && self
+                .nodes
+                .known(ino)
+                .and_then(|node| node.lock().attr)
+                .is_some_and(|attr| !attr.flags.has(bit))
     }
 
     /// Attributes that a reply brought along, cached if nothing changed meanwhile and the
