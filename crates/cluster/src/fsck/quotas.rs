@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, HashMap};
 /// What `extras` in the control record says when all inodes are counted to their owners.
 const ALL_COUNTED: i64 = 3;
 
+/// Finds the tree with a quota that an inode counts to: its field and its record.
+type TreeOf<'a> = dyn Fn(InodeId, &Facts) -> Option<(String, Quota)> + 'a;
+
 /// Compares the records of a shard with the census.
 pub(crate) fn check(
     shard: &Shard,
@@ -106,7 +109,7 @@ fn lies_right(
     ino: InodeId,
     facts: &Facts,
     tree: Option<Quota>,
-    tree_of: &dyn Fn(InodeId, &Facts) -> Option<(String, Quota)>,
+    tree_of: &TreeOf<'_>,
 ) -> bool {
     let Some((dir, _)) = facts.named_in.filter(|_| facts.names == 1) else { return true };
     let Some(parent) = census.inodes.get(&dir) else { return true };
