@@ -3,7 +3,7 @@
 //! A command is a file of `commands` (or a directory of its own where there is more to it), with
 //! its arguments as a struct and one function that runs them. What several of them need:
 //! `volume_url` and `credentials` turn words into endpoints; `server_facts` looks at a server;
-//! `compose` builds a store for an open volume; `failure` is how all of them end badly;
+//! `compose` builds a store for an open volume; `target` finds one by where it is mounted; `failure` is how all of them end badly;
 //! `quantity`, `table` and `output` are what users see.
 
 mod arguments;
@@ -23,6 +23,7 @@ mod redact;
 mod server_facts;
 mod state_directory;
 mod table;
+mod target;
 mod volume_url;
 
 pub use arguments::{Arguments, command};

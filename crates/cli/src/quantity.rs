@@ -31,9 +31,9 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     if bytes.is_finite() && bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(bad()) }
 }
 
-/// Reads `10s`, `500ms`, `2m`, or a number of seconds.
+/// Reads `10s`, `500ms`, `2m`, `7d`, or a number of seconds.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("\"{text}\" is no time: write a number with ms, s, m or h, as 10s");
+    let bad = || format!("\"{text}\" is no time: write a number with ms, s, m, h or d, as 10s");
     let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let value: f64 = number.parse().map_err(|_| bad())?;
@@ -42,6 +42,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
+        "d" => 86_400.0,
         _ => return Err(bad()),
     };
     Duration::try_from_secs_f64(value * factor).map_err(|_| bad())

@@ -89,6 +89,7 @@ fn build_and_name(
     let staging = session.create_nameless(parent, &new, now())?.ino;
     let mut work = Work {
         job,
+        privileged: uid == 0,
         alive: Alive::new(session),
         copies: HashMap::new(),
         report: CloneReport::default(),
@@ -119,6 +120,8 @@ fn build_and_name(
 
 struct Work<'a> {
     job: &'a Job,
+    /// Quotas of owners and groups do not bind who clones.
+    privileged: bool,
     alive: Alive<'a>,
     /// Copies of files that have several names.
     copies: HashMap<InodeId, InodeId>,
@@ -200,7 +203,7 @@ impl Work<'_> {
             self.alive.beat()?;
             let items: Vec<CloneItem<'_>> =
                 rest.iter().map(|(attr, name)| CloneItem { source: attr.ino, name }).collect();
-            let done = self.alive.session.clone_inodes(to, &items, now())?;
+            let done = self.alive.session.clone_inodes(to, &items, self.privileged, now())?;
             for ((attr, _), cloned) in rest.iter().zip(&done) {
                 let copy = match *cloned {
                     Cloned::Gone => continue,
@@ -254,7 +257,7 @@ impl Work<'_> {
         let session = self.alive.session;
         if let OpenData::Extents { inline, .. } | OpenData::Inline(inline) = data
             && !inline.is_empty()
-            && !commit_inline(session, to, &inline, original.mtime)?
+            && !commit_inline(session, to, &inline, original.mtime, self.privileged)?
         {
             return Ok(false);
         }
@@ -276,6 +279,7 @@ impl Work<'_> {
                 destination: to,
                 records: &found.chunks,
                 end: end.min(original.size),
+                privileged: self.privileged,
             };
             match session.share(&request, now())? {
                 Shared::Done(_) if found.known_to == u64::MAX => return Ok(true),
@@ -294,8 +298,10 @@ fn commit_inline(
     to: InodeId,
     inline: &[u8],
     mtime: Timestamp,
+    privileged: bool,
 ) -> Result<bool, ClusterError> {
     let data = CommitData::Inline(&[(0, inline)]);
-    let request = CommitRequest { data, epoch: session.epoch(), mtime, kill_suid: false };
+    let request =
+        CommitRequest { data, epoch: session.epoch(), mtime, kill_suid: false, privileged };
     Ok(matches!(session.commit(to, &request)?, Commit::Done(_)))
 }

@@ -11,6 +11,7 @@ mod data;
 mod finding;
 mod locks;
 mod paths;
+mod quotas;
 mod records;
 mod recount;
 mod sharing;
@@ -159,7 +160,14 @@ fn look(subject: &Subject, job: &Job) -> Result<(Census, Records), ClusterError>
 
 /// Usage is in flux while sessions write, and another pass would not help.
 fn has_doubtful(census: &Census) -> bool {
-    let in_flux = |finding: &Finding| matches!(finding, Finding::WrongUsage { in_flux: true, .. });
+    let in_flux = |finding: &Finding| {
+        matches!(
+            finding,
+            Finding::WrongUsage { in_flux: true, .. }
+                | Finding::WrongQuota { in_flux: true, .. }
+                | Finding::StaleTreeMarks { in_flux: true, .. }
+        )
+    };
     census.findings.iter().any(|finding| !in_flux(finding))
 }
 
@@ -171,7 +179,13 @@ fn confirm(subject: &Subject, census: &mut Census, again: Census) -> Result<(), 
     census.more_findings = more;
     for finding in std::mem::take(&mut census.findings) {
         // Usage differs from one moment to the next while sessions write.
-        let again = first.contains(&finding) || matches!(finding, Finding::WrongUsage { .. });
+        let counter = matches!(
+            finding,
+            Finding::WrongUsage { .. }
+                | Finding::WrongQuota { .. }
+                | Finding::StaleTreeMarks { .. }
+        );
+        let again = first.contains(&finding) || counter;
         if again && recount::holds(&subject.shards, &finding)? {
             census.findings.push(finding);
         }

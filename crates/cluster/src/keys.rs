@@ -19,6 +19,10 @@ pub(crate) enum KeyKind {
     Extents(u64),
     /// Extended attributes.
     Xattrs(u64),
+    /// The trees with quotas that 64 inodes count to.
+    Trees(u64),
+    /// Directories of a tree whose names are still to be counted.
+    Counting(u64),
     /// Advisory locks.
     Locks(u64),
     /// One of the few records of the shard itself.
@@ -29,9 +33,9 @@ pub(crate) enum KeyKind {
 
 /// Keys that belong to the shard as a whole: volume record, ring, control record, heartbeats,
 /// acknowledgements, orphans, holds, slice ranges, owners of shared slices, the counter of fsync, who
-/// has locks and who waits for some.
-const RECORDS: [&[u8]; 12] =
-    [b"v", b"ring", b"c", b"b", b"q", b"o", b"h", b"g", b"r", b"barrier", b"ks", b"kw"];
+/// has locks and who waits for some, quotas, whose turn it is to clear the trash.
+const RECORDS: [&[u8]; 14] =
+    [b"v", b"ring", b"c", b"b", b"q", b"o", b"h", b"g", b"r", b"barrier", b"ks", b"kw", b"u", b"t"];
 
 /// `rfs:{<volume>/<shard>}:`
 pub(crate) fn prefix(volume: &VolumeName, shard: u16) -> Vec<u8> {
@@ -59,6 +63,8 @@ pub(crate) fn classify(rest: &[u8]) -> KeyKind {
         (b'x', Some(local)) => KeyKind::Extents(local),
         (b'e', Some(local)) => KeyKind::Xattrs(local),
         (b'k', Some(local)) => KeyKind::Locks(local),
+        (b'y', Some(group)) => KeyKind::Trees(group),
+        (b'w', Some(tree)) => KeyKind::Counting(tree),
         _ => KeyKind::Unknown,
     }
 }

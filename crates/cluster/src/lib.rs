@@ -6,6 +6,7 @@
 //!   open.
 //! - [`repair`]: makes every node hold good copies of what it owns, the most endangered first.
 //! - [`clone_tree`]: a copy of a whole tree that moves no data and appears at once.
+//! - [`list_trash`], [`restore_trash`], [`empty_trash`]: what was deleted and is kept for a while.
 //! - [`status`]: nodes, usage, sessions, ring.
 //!
 //! Each long job takes a [`Job`]: a status line, a throttle, and a stop between two steps. Any of
@@ -28,6 +29,7 @@ pub mod repair;
 mod shards;
 pub mod status;
 mod subject;
+mod trash;
 
 pub use clone::{CloneReport, clone_tree};
 pub use error::ClusterError;
@@ -38,3 +40,4 @@ pub use repair::{RepairOptions, RepairReport, repair};
 pub use shards::Shards;
 pub use status::{VolumeStatus, status};
 pub use subject::Subject;
+pub use trash::{Deleted, Restored, empty_trash, list_trash, restore_trash};

@@ -29,6 +29,7 @@ fn share_big(w: &World) -> InodeId {
         destination: copy,
         records: &chunks,
         end: source.size,
+        privileged: true,
     };
     assert!(matches!(session.share(&request, NOW).unwrap(), Shared::Done(_)));
     session.end().unwrap();
@@ -93,9 +94,9 @@ fn a_clone_that_was_not_finished_is_named_and_removed() {
     let item =
         |path: &str, name: &'static str| CloneItem { source: w.ino(path), name: name.as_bytes() };
     let items = [item("many", "m"), item("big", "b"), item("inline", "i"), item("d", "d")];
-    let made = session.clone_inodes(staging, &items, NOW).unwrap();
+    let made = session.clone_inodes(staging, &items, true, NOW).unwrap();
     let [Cloned::Done(many), .., Cloned::Done(d)] = made[..] else { panic!("{made:?}") };
-    session.clone_inodes(d, &[item("d/e", "e"), item("big2", "b2")], NOW).unwrap();
+    session.clone_inodes(d, &[item("d/e", "e"), item("big2", "b2")], true, NOW).unwrap();
     let items: Vec<String> = (0..60).map(|i| format!("file{i}")).collect();
     let sources: Vec<InodeId> = items.iter().map(|n| w.ino(&format!("many/{n}"))).collect();
     let items: Vec<CloneItem<'_>> = items
@@ -103,7 +104,7 @@ fn a_clone_that_was_not_finished_is_named_and_removed() {
         .zip(sources)
         .map(|(name, source)| CloneItem { source, name: name.as_bytes() })
         .collect();
-    assert_eq!(session.clone_inodes(many, &items, NOW).unwrap().len(), 60);
+    assert_eq!(session.clone_inodes(many, &items, true, NOW).unwrap().len(), 60);
     // While somebody is at it nothing is wrong, and collection leaves it alone.
     w.assert_clean(Checks::Deep);
     gc(&w.subject, &DELETE, &Job::new()).unwrap();

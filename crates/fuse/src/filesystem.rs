@@ -78,6 +78,12 @@ impl RingFs {
         Opened { fh, flags }
     }
 
+    /// Whether quotas of owners and groups let the caller pass. On Linux that is who has
+    /// `CAP_SYS_RESOURCE`; of callers FUSE tells only the user.
+    fn is_privileged(&self, req: &Request<'_>) -> bool {
+        req.uid == 0 && self.root_is.is_none()
+    }
+
     fn take_lock(&self, ino: u64, lock: &wire::LockRequest, wait: Option<u64>, reply: ReplyLater) {
         let request = lock_request(lock);
         if lock.lock.kind == wire::LockKind::Unlock {
@@ -319,13 +325,19 @@ impl Filesystem for RingFs {
         Ok(wire::StatxReply { statx, ttl: looked.ttl })
     }
 
-    fn setattr(&self, _: &Request<'_>, ino: u64, set: &wire::SetAttr) -> FsResult<AttrReply> {
+    fn setattr(&self, req: &Request<'_>, ino: u64, set: &wire::SetAttr) -> FsResult<AttrReply> {
         let mut perm = set.mode.map(|mode| (mode & 0o7777) as u16);
         if set.kill_suidgid {
             perm = Some(self.perm_without_set_id(ino, perm)?);
         }
-        let change =
-            SetAttr { perm, uid: set.uid, gid: set.gid, size: set.size, atime: None, mtime: None };
+        let change = SetAttr {
+            perm,
+            uid: set.uid,
+            gid: set.gid,
+            size: set.size,
+            privileged: self.is_privileged(req),
+            ..SetAttr::default()
+        };
         let times = Times { atime: set.atime.map(time_change), mtime: set.mtime.map(time_change) };
         let changed = self.vfs.setattr(inode(ino), change, times);
         changed.map(|looked| reply(&looked)).map_err(|e| errno("setattr", ino, &e))
@@ -440,15 +452,18 @@ impl Filesystem for RingFs {
         Ok(data)
     }
 
-    fn write(&self, _: &Request<'_>, ino: u64, at: wire::WriteAt<'_>) -> FsResult<u32> {
+    fn write(&self, req: &Request<'_>, ino: u64, at: wire::WriteAt<'_>) -> FsResult<u32> {
         if at.data.len() >= LARGE_BYTES as usize {
             about_to_work();
         }
         // Pages of a mapping are written back where they lie, whatever the file was opened for.
-        let append = at.flags & O_APPEND != 0 && !at.write_flags.contains(WriteFlags::CACHE);
+        let mapped = at.write_flags.contains(WriteFlags::CACHE);
+        let append = at.flags & O_APPEND != 0 && !mapped;
+        // Nobody knows who wrote to a mapping.
+        let privileged = self.is_privileged(req) && !mapped;
         let kill_suid = at.write_flags.contains(WriteFlags::KILL_SUIDGID);
         self.vfs
-            .write(inode(ino), at.offset, at.data, WriteMode { append, kill_suid })
+            .write(inode(ino), at.offset, at.data, WriteMode { append, kill_suid, privileged })
             .map(|()| at.data.len() as u32)
             .map_err(|e| errno("write", ino, &e))
     }
@@ -502,7 +517,7 @@ impl Filesystem for RingFs {
 
     fn fallocate(
         &self,
-        _: &Request<'_>,
+        req: &Request<'_>,
         ino: u64,
         _: u64,
         offset: u64,
@@ -519,7 +534,7 @@ impl Filesystem for RingFs {
             ZERO_KEEP_SIZE => Allocation::ZeroKeepSize,
             _ => return Err(Errno::from(i32::from(BaseErrno::EOPNOTSUPP.0))),
         };
-        let done = self.vfs.fallocate(inode(ino), offset, len, how);
+        let done = self.vfs.fallocate(inode(ino), offset, len, how, self.is_privileged(req));
         done.map_err(|e| errno("fallocate", ino, &e))
     }
 
@@ -533,7 +548,12 @@ impl Filesystem for RingFs {
         self.vfs.seek(inode(ino), offset, what).map_err(|e| errno("lseek", ino, &e))
     }
 
-    fn copy_file_range(&self, _: &Request<'_>, ino: u64, range: wire::CopyRange) -> FsResult<u64> {
+    fn copy_file_range(
+        &self,
+        req: &Request<'_>,
+        ino: u64,
+        range: wire::CopyRange,
+    ) -> FsResult<u64> {
         if range.flags != 0 {
             return Err(Errno::EINVAL);
         }
@@ -541,7 +561,7 @@ impl Filesystem for RingFs {
         let to = Place { ino: inode(range.ino_out), offset: range.offset_out };
         // Inline data and the like are read and written by this thread.
         about_to_work();
-        let done = self.vfs.copy_range(from, to, range.len);
+        let done = self.vfs.copy_range(from, to, range.len, self.is_privileged(req));
         done.map_err(|e| errno("copy_file_range", ino, &e))
     }
 
@@ -614,7 +634,7 @@ impl Filesystem for RingFs {
     }
 
     fn statfs(&self, _: &Request<'_>, ino: u64) -> FsResult<StatFs> {
-        let stat = self.vfs.statfs().map_err(|e| errno("statfs", ino, &e))?;
+        let stat = self.vfs.statfs(inode(ino)).map_err(|e| errno("statfs", ino, &e))?;
         let free = stat.free_bytes / STATFS_UNIT_BYTES;
         Ok(StatFs {
             blocks: stat.total_bytes / STATFS_UNIT_BYTES,

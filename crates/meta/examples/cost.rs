@@ -125,7 +125,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let volume = Volume::format(&server.endpoint(), Timeouts::default(), &config, 0, 0, now)?;
     let session = volume.start_session(&SessionInfo::default())?.id();
     let mut load = Load { server, session, sequence: 0 };
-    let create = script!("create": "begin" "inode" "name" "grow" "acl" "inherit" "create");
+    let create = script!("create": "begin" "inode" "quota" "name" "grow" "acl" "inherit" "create");
     let name = |i: u64| format!("file-{i:011}").into_bytes();
     let hash = |name: &[u8]| NameHash::of(name).bucket_bits.to_be_bytes();
     let first_file = 1 << 20;
@@ -155,12 +155,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     load.measure(&open, count, false, |i| {
         vec![[InodeId(first_file + i).to_bytes(), session.to_bytes()].concat()]
     });
-    let readdir = script!("readdir": "plain" "inode" "readdir");
+    let readdir = script!("readdir": "plain" "inode" "place" "readdir");
     print!("512 names: ");
     load.measure(&readdir, count / 1000, false, |i| {
         vec![[&InodeId(64 + i).to_bytes()[..], &[0; 4], &512u32.to_be_bytes(), &[1]].concat()]
     });
-    let setattr = script!("setattr": "begin" "inode" "size" "shared" "acl" "setattr");
+    let setattr = script!("setattr": "begin" "inode" "size" "quota" "shared" "acl" "setattr");
     load.measure(&setattr, count, true, |i| {
         let mut change = InodeId(first_file + i).to_bytes().to_vec();
         change.extend([1, 1, 0o200]);
@@ -168,7 +168,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         change.extend((now.0 + 1).to_be_bytes());
         vec![change]
     });
-    let commit = script!("commit": "begin" "inode" "size" "commit");
+    let commit = script!("commit": "begin" "inode" "size" "quota" "commit");
     let head = |i: u64, kind: u8| {
         let ino = InodeId(first_file + i).to_bytes();
         [&ino[..], &[kind, 0], &[0; 8], &now.0.to_be_bytes(), &8192u32.to_be_bytes()].concat()
@@ -183,14 +183,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             vec![0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1],
         ]
     });
-    let rename = script!("rename": "begin" "inode" "size" "name" "grow" "shared" "drop" "rename");
+    let rename = script!("rename": "begin" "inode" "size" "quota" "border" "name" "grow" "shared" "drop" "toss" "rename");
     load.measure(&rename, count, true, |i| {
         let (old, new) = (name(i), format!("name-{i:011}").into_bytes());
         let dir = dir_of(i).to_bytes();
         let ids = [&dir[..], &hash(&old), &dir, &hash(&new), &now.0.to_be_bytes(), &[0; 10]];
         vec![ids.concat(), old, new]
     });
-    let unlink = script!("unlink": "begin" "inode" "size" "name" "shared" "drop" "unlink");
+    let unlink = script!("unlink": "begin" "inode" "size" "quota" "name" "grow" "shared" "drop" "toss" "unlink");
     load.measure(&unlink, count, true, |i| {
         let name = format!("name-{i:011}").into_bytes();
         let ino = InodeId(first_file + i).to_bytes();

@@ -17,7 +17,8 @@ local call, sub, pack, unpack = redis.call, string.sub, struct.pack, struct.unpa
 local char, fmt = string.char, string.format
 local C, H = KEYS[1], ARGV[1]
 local P, sid, lane = sub(C, 1, -2), sub(H, 1, 8), 'l' .. sub(H, 1, 10)
-local S = call('HMGET', C, 's' .. sid, lane, 'n', 'inodes', 'bytes', 'max_inodes', 'max_bytes')
+local S = call('HMGET', C, 's' .. sid, lane, 'n', 'inodes', 'bytes', 'max_inodes', 'max_bytes',
+  'extras')
 if not S[1] then return '\250' end
 local last = S[2] or '\0\0\0\0\0\0\0\0'
 local number = sub(last, 1, 8)

@@ -1,14 +1,14 @@
 -- Makes written data part of a file.
 -- ARGV[2] = inode (8) | kind (1: 0 inline, 1 extents, 2 append inline, 3 append extents)
---           | 1 to take the set-id bits away (1) | ring epoch written under (8) | mtime (8)
---           | largest inline size (4);
+--           | 1 to take the set-id bits away, 2 if the writer is privileged (1)
+--           | ring epoch written under (8) | mtime (8) | largest inline size (4);
 -- inline: ARGV[3..] = offset (8), data, ...   extents: chunk (decimal), records, ...
 -- append inline: data   append extents: records, their pos without meaning.
 -- Reply: 0 | attributes (56) | where appended data begin, the old size for the other kinds (8)
 -- | most records of a chunk touched (4) | ring epoch (8) | ctime before (8).
 -- Not done: 249 | attributes: needs a slice. 248 | attributes: an appended slice would lie across
 -- the border of a chunk. 247 | epoch: written under one that readers do not look at any more.
--- Errors: ESTALE, EISDIR, EINVAL, EFBIG, ENOSPC.
+-- Errors: ESTALE, EISDIR, EINVAL, EFBIG, ENOSPC, EDQUOT.
 -- Invariants: a slice belongs to one chunk; a file with extents gets no more inline data, so that
 -- inline data always are the oldest layer; the position of appended data is the size at the
 -- moment when this runs.
@@ -80,6 +80,11 @@ else
 end
 local more = weigh(top_chunk, top_pos) - weigh(old_chunk, old_pos)
 if more > 0 and S[7] and S[7] ~= '0' and S[5] + more > tonumber(S[7]) then return '\28' end
+local q = more > 0 and flags % 1024 >= 256 and quotas()
+if q then
+  q.charge(attr, l, 0, more)
+  if q.over(kill >= 2) then return '\122' end
+end
 
 local longest = 0
 if kind % 2 == 1 then
@@ -109,7 +114,7 @@ else
   end
   if wrote and flags % 2 == 0 then flags = flags + 1 end
 end
-if kill == 1 then
+if kill % 2 == 1 then
   -- Set-user-id always; set-group-id only where it is not the mark of mandatory locking.
   if mode % 4096 >= 2048 then mode = mode - 2048 end
   if mode % 2048 >= 1024 and mode % 16 >= 8 then mode = mode - 1024 end
@@ -118,5 +123,6 @@ local previous, old = sub(attr, 33, 40), sub(attr, 17, 24)
 attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. join(top_chunk, top_pos) .. mtime
   .. after(mtime, previous) .. sub(attr, 41)
 call('HSET', key, field, attr)
+if q then q.settle() end
 return finish('\0' .. attr .. old .. pack('>I4I8', longest / 24, tonumber(epoch)) .. previous,
   'A' .. ino, 0, more)

@@ -3,7 +3,7 @@
 -- ARGV[3] = name; ARGV[4] = packed attributes of the new inode; ARGV[5] = target of a symbolic link, or none.
 -- Reply: parent's attributes (64) | the inode's (the rest). Or EEXIST | parent's attributes (64)
 -- | inode that has the name (8) | its attributes; nothing was changed.
--- Errors: ESTALE, ENOTDIR, ENOENT (parent removed), ENOSPC.
+-- Errors: ESTALE, ENOTDIR, ENOENT (parent removed), ENOSPC, EDQUOT.
 -- Invariant: a directory's entry count is the number of its names; its nlink is 2 and the number
 -- of its subdirectories. A directory with the set-group-id bit passes on its group; one with a
 -- default ACL passes that on instead of the umask.
@@ -19,7 +19,18 @@ local dkey = bucket(pl, unpack('>I4', A, 17), buckets)
 local mode = unpack('>I2', attr)
 -- Set at once, for most names are new. One that is there already wins over a volume that is full.
 local full = S[6] and S[6] ~= '0' and S[4] + 1 > tonumber(S[6])
-if full and call('HEXISTS', dkey, name) == 0 then return '\28' end
+local q, add, tree
+if S[8] or pflags % 1024 >= 512 then
+  if call('HEXISTS', dkey, name) == 0 then
+    if full then return '\28' end
+    local uid, gid = unpack('>I4I4', attr, 9)
+    q = quotas()
+    add, tree = q.enrol(pflags, pl, uid, pmode % 2048 >= 1024 and pgid or gid, 0)
+    if q.over(uid == 0) then return '\122' end
+  end
+elseif full and call('HEXISTS', dkey, name) == 0 then
+  return '\28'
+end
 if full or call('HSETNX', dkey, name, ino .. char((mode - mode % 4096) / 4096)) == 0 then
   local there = call('HGET', dkey, name)
   local key, field = where(there)
@@ -34,6 +45,11 @@ end
 local key, field, l = where(ino)
 if pflags % 256 >= 128 and not ARGV[5] then
   attr = inherit(pl, l, attr, mode, unpack('>I2', A, 21), is_dir)
+end
+if q then
+  attr = sub(attr, 1, 2) .. pack('>I2', unpack('>I2', attr, 3) + add) .. sub(attr, 5)
+  if tree then q.join(l, tree) end
+  q.settle()
 end
 call('HSET', key, field, attr)
 if ARGV[5] then call('SET', P .. 'i' .. fmt('%.0f', l), ARGV[5]) end

@@ -29,6 +29,7 @@ local function drop(ino, attr, victim, known)
     end
     if flags % 2 == 1 then call('DEL', P .. 'i' .. name) end
     if flags % 8 >= 4 then call('DEL', P .. 'e' .. name) end
+    if flags % 1024 >= 256 then quotas().discharge(ino, attr, l, size) end
     return attr, '\2', freed, -1, -size
   end
   if flags % 16 < 8 then flags = flags + 8 end

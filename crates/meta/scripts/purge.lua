@@ -45,4 +45,5 @@ call('ZREM', P .. 'o', ino)
 if not attr then return finish('\0\0' .. table.concat(freed), '', 0, 0) end
 call('HDEL', key, field)
 if mode >= 32768 and mode < 36864 then size = weigh(split(attr, 17)) end
+if flags % 1024 >= 256 then quotas().discharge(ino, attr, l, size) end
 return finish('\0\0' .. table.concat(freed), '', -1, -size)

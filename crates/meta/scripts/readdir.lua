@@ -15,22 +15,10 @@ local mode, _, _, _, _, _, n = unpack('>I2I2I4I4I4I4I4', dattr)
 if mode < 16384 or mode >= 20480 then return '\20' end
 local place, want = unpack('>I4I4', A, 9)
 local with = sub(A, 17, 17) == '\1'
-local m, bits = 1, 0
-while m < n do m, bits = m * 2, bits + 1 end
 local prefix = P .. 'd' .. fmt('%d', l) .. ':'
 local names, values = {}, {}
 while place < 4294967296 and #names < want do
-  -- The hash's lower bits are the place's upper bits in reverse.
-  local b, rest, weight = 0, place, 1
-  for i = 1, bits do
-    rest = rest * 2
-    if rest >= 4294967296 then rest, b = rest - 4294967296, b + weight end
-    weight = weight * 2
-  end
-  local span = 4294967296 / m
-  if b >= n then b = b - m / 2 end
-  -- A bucket that has not been split yet is twice as long.
-  if b + m / 2 >= n and m > 1 and b < m / 2 then span = span * 2 end
+  local b, span = bucket_at(place, n)
   local all = call('HGETALL', prefix .. b)
   for i = 1, #all, 2 do
     names[#names + 1] = all[i]

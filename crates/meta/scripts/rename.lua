@@ -7,7 +7,8 @@
 -- attributes | what became of the inode that had the new name (1: 255 none, 3 exchanged, else
 -- the fate) | that inode (8) | length (1) | its attributes | freed extent records. 246 instead of 0
 -- if both names lead to the same inode: nothing was changed.
--- Errors: ESTALE, ENOTDIR, ENOENT, EEXIST, EISDIR, ENOTEMPTY, EINVAL (into itself), ELOOP, EIO.
+-- Errors: ESTALE, ENOTDIR, ENOENT, EEXIST, EISDIR, ENOTEMPTY, EINVAL (into itself), ELOOP, EIO,
+-- EXDEV (the directory counts to another tree), EDQUOT.
 -- Invariants: the directories stay a tree (no directory moves below itself: the walk up and the
 -- move are one script); counts and parent pointers follow.
 local A, oname, nname = ARGV[2], ARGV[3], ARGV[4]
@@ -18,8 +19,8 @@ local oattr = call('HGET', okey, ofield)
 local nkey, nfield, nl = where(np)
 local nattr = op == np and oattr or call('HGET', nkey, nfield)
 if not oattr or not nattr then return '\116' end
-local om, _, olinks, _, _, oents, obuckets = unpack('>I2I2I4I4I4I4I4', oattr)
-local nm, _, nlinks, _, _, nents, nbuckets = unpack('>I2I2I4I4I4I4I4', nattr)
+local om, oflags, olinks, _, _, oents, obuckets = unpack('>I2I2I4I4I4I4I4', oattr)
+local nm, nflags, nlinks, _, _, nents, nbuckets = unpack('>I2I2I4I4I4I4I4', nattr)
 if om < 16384 or om >= 20480 or nm < 16384 or nm >= 20480 then return '\20' end
 if nlinks == 0 or olinks == 0 then return '\2' end
 local odkey = bucket(ol, unpack('>I4', A, 9), obuckets)
@@ -30,11 +31,11 @@ local dst = call('HGET', ndkey, nname)
 if dst and mode == 1 then return '\17' end
 if not dst and mode == 2 then return '\2' end
 local sino, dino = sub(src, 1, 8), dst and sub(dst, 1, 8)
-local skey, sfield = where(sino)
+local skey, sfield, sl = where(sino)
 local sattr = call('HGET', skey, sfield)
-local dkey, dfield, dattr
+local dkey, dfield, dl, dattr
 if dst then
-  dkey, dfield = where(dino)
+  dkey, dfield, dl = where(dino)
   dattr = call('HGET', dkey, dfield)
   if not dattr then return '\5' end
 end
@@ -67,9 +68,24 @@ if dst and mode == 0 then
   if sdir and not ddir then return '\20' end
   if ddir and unpack('>I4', dattr, 17) > 0 then return '\39' end
 end
+local q, smoves, stree, dmoves, dtree
+if nflags % 1024 >= 512 or oflags % 1024 >= 512 or unpack('>I2', sattr, 3) % 1024 >= 512
+    or dst and mode == 2 and unpack('>I2', dattr, 3) % 1024 >= 512 then
+  local no
+  q = borders()
+  no, smoves, stree = q.cross(sino, sattr, sl, nflags, nl, unpack('>I4', sattr, 5) == 1, op == np)
+  if no then return char(no) end
+  if dst and mode == 2 then
+    no, dmoves, dtree = q.cross(dino, dattr, dl, oflags, ol, unpack('>I4', dattr, 5) == 1, op == np)
+    if no then return char(no) end
+  end
+  if not q.free and q.over(true) then return '\122' end
+end
 
 call('HDEL', odkey, oname)
 call('HSET', ndkey, nname, src)
+if smoves then sattr = q.moved(sino, sattr, sl, stree) end
+if dmoves then dattr = q.moved(dino, dattr, dl, dtree) end
 -- Links and names that the old and the new directory win or lose.
 local od, nd = sdir and -1 or 0, sdir and 1 or 0
 local oe, ne = -1, dst and 0 or 1
@@ -107,17 +123,28 @@ local reply = '\0' .. oattr .. nattr .. sino .. char(#sattr) .. sattr
 local changes = 'A' .. op .. 'A' .. sino .. 'E' .. op .. pack('>I2', #oname) .. oname
   .. 'E' .. np .. pack('>I2', #nname) .. nname
 if op ~= np then changes = changes .. 'A' .. np end
-if not dst then return finish(reply .. '\255', changes, 0, 0) end
+if not dst then
+  if q then q.settle() end
+  return finish(reply .. '\255', changes, 0, 0)
+end
 changes = changes .. 'A' .. dino
 if mode == 2 then
   dattr = sub(dattr, 1, 32) .. after(now, sub(dattr, 33, 40)) .. sub(dattr, 41, 56)
     .. (ddir and op or sub(dattr, 57))
   call('HSET', dkey, dfield, dattr)
+  if q then q.settle() end
   return finish(reply .. '\3' .. dino .. char(#dattr) .. dattr, changes, 0, 0)
 end
 local dlinks = ddir and 0 or unpack('>I4', dattr, 5) - 1
 dattr = sub(dattr, 1, 4) .. pack('>I4', dlinks) .. sub(dattr, 9, 32)
     .. after(now, sub(dattr, 33, 40)) .. sub(dattr, 41)
-local fate, freed, inodes, bytes
-dattr, fate, freed, inodes, bytes = drop(dino, dattr, victim, sub(A, 35, 42))
+local fate, freed, inodes, bytes, place = '\0', '', 0, 0, nil
+local kept
+if dlinks == 0 and keeps(nflags) then kept, inodes, place = toss(dino, dattr, nl, nname, now) end
+if kept then
+  dattr, changes = kept, changes .. 'A' .. place
+else
+  dattr, fate, freed, inodes, bytes = drop(dino, dattr, victim, sub(A, 35, 42))
+end
+if q then q.settle() end
 return finish(reply .. fate .. dino .. char(#dattr) .. dattr .. freed, changes, inodes, bytes)

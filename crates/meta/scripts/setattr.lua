@@ -1,9 +1,10 @@
 -- Changes attributes; truncates.
--- ARGV[2] = inode (8) | mask (1: 1 perm, 2 uid, 4 gid, 8 size, 16 atime, 32 mtime) | perm (2)
+-- ARGV[2] = inode (8) | mask (1: 1 perm, 2 uid, 4 gid, 8 size, 16 atime, 32 mtime, 64 the
+--           caller is privileged) | perm (2)
 --           | uid (4) | gid (4) | size (8) | atime (8) | mtime (8) | now (8).
 -- Reply: 0 | 1 if there is more to cut off: send it again under the next number (1) | length (1)
 -- | attributes | ctime before (8) | freed extent records.
--- Errors: ESTALE, EISDIR, EINVAL (size of what is no file), ENOSPC.
+-- Errors: ESTALE, EISDIR, EINVAL (size of what is no file), ENOSPC, EDQUOT.
 -- Invariant: after a truncation nothing beyond the new size can ever show again: inline data are
 -- cut, whole chunks dropped (256 a call, from the end; the size follows, so that every state
 -- between is a truncated file), and in the chunk that is cut a hole covers the rest. An access ACL
@@ -25,10 +26,30 @@ if mask % 8 >= 4 then gid = sub(owners, 5, 8) end
 if mask % 32 >= 16 then atime = sub(A, 28, 35) end
 if mask % 64 >= 32 then mtime = sub(A, 36, 43) end
 local freed, more, delta = {}, '\0', 0
+local q = flags % 1024 >= 256 and (mask % 16 >= 8 or mask % 8 >= 2) and quotas()
+if q then
+  local held = kind == 32768 and weigh(split(sizes, 1)) or 0
+  local grows = mask % 16 >= 8 and kind == 32768 and math.max(0, weigh(chunk, cut) - held) or 0
+  local now = sub(attr, 1, 8) .. uid .. gid
+  if flags % 512 >= 256 and now ~= sub(attr, 1, 16) then
+    -- What it holds goes from the one to the other; growth is the new owner's.
+    local old_uid, old_gid, new_uid, new_gid = unpack('>I4I4I4I4', sub(attr, 9, 16) .. uid .. gid)
+    if old_uid ~= new_uid then
+      q.owe(fmt('u%d', old_uid), -1, -held)
+      q.owe(fmt('u%d', new_uid), 1, held)
+    end
+    if old_gid ~= new_gid then
+      q.owe(fmt('g%d', old_gid), -1, -held)
+      q.owe(fmt('g%d', new_gid), 1, held)
+    end
+  end
+  if grows > 0 then q.charge(now, l, 0, grows) end
+  if not (mask % 16 >= 8 and kind ~= 32768) and q.over(mask >= 64) then return '\122' end
+end
 if mask % 16 >= 8 then
   if kind == 16384 then return '\21' end
   if kind ~= 32768 then return '\22' end
-  if mask < 32 then mtime = sub(A, 44, 51) end
+  if mask % 64 < 32 then mtime = sub(A, 44, 51) end
   local old_chunk, old_pos = split(sizes, 1)
   local old, name = weigh(old_chunk, old_pos), fmt('%d', l)
   delta = weigh(chunk, cut) - old
@@ -94,6 +115,7 @@ if mask % 16 >= 8 then
     end
   end
   delta, sizes = weigh(chunk, cut) - old, join(chunk, cut)
+  if delta < 0 and q then q.charge(sub(attr, 1, 8) .. uid .. gid, l, 0, delta) end
 end
 if mask % 2 >= 1 and flags % 128 >= 64 then
   local ekey = P .. 'e' .. fmt('%d', l)
@@ -104,5 +126,6 @@ local previous = sub(attr, 33, 40)
 attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 8) .. uid .. gid .. sizes .. mtime
   .. after(sub(A, 44, 51), previous) .. atime .. sub(attr, 49)
 call('HSET', key, field, attr)
+if q then q.settle() end
 return finish('\0' .. more .. char(#attr) .. attr .. previous .. table.concat(freed),
   'A' .. ino, 0, delta)

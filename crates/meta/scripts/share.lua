@@ -1,11 +1,12 @@
 -- Lets chunks of a file show slices of another (or of itself): a copy that moves no data.
 -- ARGV[2] = source (8) | its ctime (8) | destination (8) | one past the last byte copied, in the
---           destination (8) | now (8); ARGV[3] = number n of source chunks (decimal);
+--           destination (8) | now (8) | 1 if the caller is privileged (1);
+-- ARGV[3] = number n of source chunks (decimal);
 -- n times: chunk (decimal), SHA-1 of its records (hex), as the caller read them;
 -- then: destination chunk (decimal), records to put on top.
 -- Reply: 0 | attributes of the destination (56) | ctime before (8) | most records of a chunk
 -- touched (4).   Not done: 245, the source is not what the caller read.
--- Errors: ESTALE, EINVAL (no file), ENOSPC.
+-- Errors: ESTALE, EINVAL (no file), ENOSPC, EDQUOT.
 -- Invariants: `r` counts for each slice the chunks beyond the first that show it, and both inodes
 -- are marked before anything could drop one of them. The source's records are compared, because a
 -- compaction replaces slices without a new ctime.
@@ -30,6 +31,11 @@ local top_chunk, top_pos = split(A, 25)
 local top, more = sub(A, 25, 32), weigh(top_chunk, top_pos) - weigh(chunk, pos)
 if top_chunk < chunk or top_chunk == chunk and top_pos < pos then top, more = sub(attr, 17, 24), 0 end
 if more > 0 and S[7] and S[7] ~= '0' and S[5] + more > tonumber(S[7]) then return '\28' end
+local q = more > 0 and flags % 1024 >= 256 and quotas()
+if q then
+  q.charge(attr, l, 0, more)
+  if q.over(string.byte(A, 41) == 1) then return '\122' end
+end
 
 local name, longest, shared = fmt('%d', l), 0, false
 local xkey = P .. 'x' .. name
@@ -67,4 +73,5 @@ local previous = sub(attr, 33, 40)
 attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. top .. now
   .. after(now, previous) .. sub(attr, 41)
 call('HSET', key, field, attr)
+if q then q.settle() end
 return finish('\0' .. attr .. previous .. pack('>I4', longest / 24), 'A' .. ino, 0, more)

@@ -1,10 +1,10 @@
 -- Makes a range of a file read as zeros, and gives back what it held.
--- ARGV[2] = inode (8) | 1 if the file grows to the end of the range (1) | first byte (8) | one past
---           the last (8) | now (8).
+-- ARGV[2] = inode (8) | 1 if the file grows to the end of the range, 2 if the caller is privileged
+--           (1) | first byte (8) | one past the last (8) | now (8).
 -- Reply: 0 | where to go on, 0 when all is done: send it again from there under the next number
 -- (8) | most records of a chunk touched (4) | 1 if a record was hidden whole (1) | length (1)
 -- | attributes | ctime before (8) | freed extent records.
--- Errors: ESTALE, EISDIR, EINVAL (no file), ENOSPC.
+-- Errors: ESTALE, EISDIR, EINVAL (no file), ENOSPC, EDQUOT.
 -- Invariants: whole chunks are dropped, at most 256 a call; in the others a hole covers the range;
 -- inline data are cut or overwritten. The size grows in the last call.
 local A = ARGV[2]
@@ -23,12 +23,17 @@ local size, more = sub(attr, 17, 24), 0
 local beyond = to_chunk > chunk or to_chunk == chunk and to_pos >= pos
 local last_chunk, last_pos = to_chunk, to_pos
 if beyond then
-  if string.byte(A, 9) == 1 then
+  if string.byte(A, 9) % 2 == 1 then
     size, more = sub(A, 18, 25), weigh(to_chunk, to_pos) - weigh(chunk, pos)
   end
   last_chunk, last_pos = chunk, pos
 end
 if more > 0 and S[7] and S[7] ~= '0' and S[5] + more > tonumber(S[7]) then return '\28' end
+local q = more > 0 and flags % 1024 >= 256 and quotas()
+if q then
+  q.charge(attr, l, 0, more)
+  if q.over(string.byte(A, 9) >= 2) then return '\122' end
+end
 local any = from_chunk < last_chunk or from_chunk == last_chunk and from_pos < last_pos
 
 call('DEL', P .. '~')  -- so that the writes that follow are let through when memory is full
@@ -54,6 +59,7 @@ if any and flags % 4 >= 2 then
     local c = chunks[i]
     if i > 256 or bytes > 262144 then
       resume, size, more = c, sub(attr, 17, 24), 0
+      if q then q.forget() end
       break
     end
     local chunk = fmt('%d', c)
@@ -101,5 +107,6 @@ local now, previous = sub(A, 26, 33), sub(attr, 33, 40)
 attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. size .. now
   .. after(now, previous) .. sub(attr, 41)
 call('HSET', key, field, attr)
+if q then q.settle() end
 return finish('\0' .. join(resume, 0) .. pack('>I4', longest / 24) .. char(hidden, #attr) .. attr
   .. previous .. table.concat(freed), 'A' .. ino, 0, more)

@@ -104,6 +104,12 @@ impl AttrFlags {
     pub const ACL_ACCESS: u16 = 64;
     /// A default ACL is among the extended attributes (directories only).
     pub const ACL_DEFAULT: u16 = 128;
+    /// The inode is counted to its owner and its group.
+    pub const COUNTED: u16 = 256;
+    /// The inode may count to a directory tree with a quota.
+    pub const IN_TREE: u16 = 512;
+    /// A directory of the trash: what is deleted in it is gone.
+    pub const TRASH: u16 = 1024;
 
     /// Whether `bit` (one of the constants) is set.
     pub const fn has(self, bit: u16) -> bool {
@@ -122,6 +128,9 @@ impl std::fmt::Debug for AttrFlags {
             (AttrFlags::NAMELESS, "nameless"),
             (AttrFlags::ACL_ACCESS, "access-acl"),
             (AttrFlags::ACL_DEFAULT, "default-acl"),
+            (AttrFlags::COUNTED, "counted"),
+            (AttrFlags::IN_TREE, "in-tree"),
+            (AttrFlags::TRASH, "trash"),
         ];
         let set: Vec<_> = names.iter().filter(|(bit, _)| self.has(*bit)).map(|n| n.1).collect();
         write!(f, "{{{}}}", set.join(","))

@@ -14,11 +14,13 @@ mod config;
 mod error;
 mod extents;
 mod lane;
+mod quota;
 mod reply;
 mod schema;
 mod scripts;
 mod session;
 mod shard;
+mod trash;
 mod types;
 mod volume;
 
@@ -31,8 +33,10 @@ pub use config::decode_config;
 pub use config::{Codec, Durability, NodeRecord, VolumeConfig};
 pub use error::MetaError;
 pub use extents::{ExtentRecord, Piece, Source, dropped_slices, normalise, resolve};
+pub use quota::{OwnerCounting, Quota, QuotaSubject, Quotas};
 pub use schema::NameHash;
 pub use session::{CommitFailed, Session, SliceLease, UndecidedCommit, Watch};
+pub use trash::{Trash, TrashItem, TrashSlot};
 pub use types::{
     Beat, Changed, ChunkExtents, CloneItem, Cloned, Commit, CommitData, CommitRequest, Committed,
     Compacted, Created, DIR_COOKIE_MIN, DirItem, DirPage, Event, Fate, Found, Known, LockAsk,

@@ -7,7 +7,7 @@
 //! | key | type | holds | because |
 //! | --- | --- | --- | --- |
 //! | `v` | hash | the volume's record, readable fields (shard 0 only) | read once a mount, and by people |
-//! | `c` | hash | the control record: counters (`shares`: times that slices got another owner), limits, ring epoch, `s`+id sessions, `i`+id who they are, `l`+id+lane what each lane did last | one HMGET tells a mutation all it must know before it begins |
+//! | `c` | hash | the control record: counters (`shares`: times that slices got another owner), limits, ring epoch, `s`+id sessions, `i`+id who they are, `l`+id+lane what each lane did last, `extras` what only some volumes use (1: owners are counted, 2: all are, 4: there is a trash), `trash` its directory and the seconds that it keeps | one HMGET tells a mutation all it must know before it begins |
 //! | `ring` | string | the ring's encoded table | |
 //! | `a<n>` | hash | attributes of the inodes 64n to 64n+63, field = number mod 64 | 64 short values in one listpack share the cost of a key (some 90 bytes) |
 //! | `d<dir>:<bucket>` | hash | names: inode (8) and type (1) | below 128 names a listpack, 29 bytes a name instead of 100 |
@@ -23,6 +23,10 @@
 //! | `q` | zset | sessions by the last orphan that they have acknowledged | the first tells what all have |
 //! | `g` | hash | session: the ranges of slices handed out to it | tells blocks being written from garbage |
 //! | `r` | hash | slice: chunks that show it beyond the first; only slices that several show | a block goes when its last owner goes; who never shares pays nothing |
+//! | `u` | hash | quotas: `u`+uid, `g`+gid, `p`+number of a tree: inodes and bytes used, most of each; of a tree also its root and whether it is being counted | exists only where quotas are used; one HMGET tells all that a change counts to |
+//! | `y<n>` | hash | the number of the tree that an inode counts to, grouped as `a<n>`; only for inodes with the flag | attributes have no room for it, and few inodes need it |
+//! | `w<tree>` | list | directories of a tree whose names are still to be counted, each with the place to go on from | counting goes on after whoever did it has died |
+//! | `t` | string | the session whose turn it is to remove what has expired in the trash; expires itself | one of all mounts does it |
 //! | `barrier` | string | a counter that fsync raises before WAIT | a wait after a mere read returns at once on some servers |
 //! | `~` | | never exists | deleting it first lets a script write when memory is full |
 //! | `inv` | channel | what mutations changed, for the caches of other sessions | |

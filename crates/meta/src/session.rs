@@ -12,6 +12,7 @@ mod watch;
 mod xattrs;
 
 pub use data::{CommitFailed, UndecidedCommit};
+pub(crate) use names::{checked, dangling};
 pub use slices::SliceLease;
 pub use watch::Watch;
 

@@ -134,6 +134,8 @@ pub struct SetAttr {
     pub atime: Option<Timestamp>,
     /// Last change of the data.
     pub mtime: Option<Timestamp>,
+    /// Limits of owners and groups do not stop the caller (`CAP_SYS_RESOURCE` on Linux).
+    pub privileged: bool,
 }
 
 /// What [`crate::Session::setattr`] did.
@@ -217,6 +219,8 @@ pub struct CommitRequest<'a> {
     pub mtime: Timestamp,
     /// Whether a write by somebody who is not privileged takes the set-id bits away.
     pub kill_suid: bool,
+    /// Limits of owners and groups do not stop the caller (`CAP_SYS_RESOURCE` on Linux).
+    pub privileged: bool,
 }
 
 /// What [`crate::Session::commit`] did.
@@ -363,6 +367,8 @@ pub struct ShareRequest<'a> {
     pub records: &'a [(u64, Vec<ExtentRecord>)],
     /// One past the last byte copied, in the destination.
     pub end: u64,
+    /// Limits of owners and groups do not stop the caller (`CAP_SYS_RESOURCE` on Linux).
+    pub privileged: bool,
 }
 
 /// What [`crate::Session::share`] did.

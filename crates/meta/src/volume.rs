@@ -1,7 +1,10 @@
 //! A volume seen by tools: making it, its record, its ring, its sessions.
 
 mod barrier;
+mod quotas;
 mod scan;
+mod trash;
+mod tree;
 
 pub use scan::{ChunkFound, EntryFound};
 

@@ -55,6 +55,7 @@ fn share(f: &Fixture, from: (InodeId, u64), to: (InodeId, u64)) -> Shared {
         destination: to.0,
         records: &[(to.1, records)],
         end,
+        privileged: true,
     };
     f.session.share(&request, t(3)).unwrap()
 }
@@ -119,6 +120,7 @@ fn a_source_that_changed_is_not_shared() {
             destination: b,
             records: &list,
             end: 100,
+            privileged: true,
         };
         f.session.share(&request, t(5)).unwrap()
     };
@@ -182,7 +184,7 @@ fn random_sharing_keeps_counts_and_frees_each_slice_once() {
                 (6, Some((_, ino)), _) => {
                     let from = roll(3) * CHUNK_BYTES + roll(2) * 300;
                     let range = from..from + 1 + roll(2 * CHUNK_BYTES);
-                    freed = f.session.zero(ino, range, roll(2) == 0, t(4)).unwrap().freed;
+                    freed = f.session.zero(ino, range, roll(2) == 0, true, t(4)).unwrap().freed;
                 }
                 (7, Some((_, ino)), _) => {
                     let chunk = roll(3);
@@ -230,18 +232,18 @@ fn zeroing_cuts_inline_data_drops_chunks_and_covers_the_rest() {
     let s = &f.session;
     let a = s.create(ROOT, b"a", &file(), t(1)).unwrap().attr.ino;
     done(s.commit(a, &request(CommitData::Inline(&[(0, b"0123456789")]), 2)).unwrap());
-    s.zero(a, 2..4, false, t(3)).unwrap();
+    s.zero(a, 2..4, false, true, t(3)).unwrap();
     let bytes = |ino| match s.open(ino, None).unwrap().data {
         OpenData::Inline(bytes) => bytes.to_vec(),
         other => panic!("{other:?}"),
     };
     assert_eq!(bytes(a), b"01\0\x00456789");
-    let zeroed = s.zero(a, 8..100, false, t(4)).unwrap();
+    let zeroed = s.zero(a, 8..100, false, true, t(4)).unwrap();
     assert_eq!(
         (bytes(a), zeroed.attr.size, zeroed.attr.mtime),
         (b"01\0\x004567".to_vec(), 10, t(4))
     );
-    let zeroed = s.zero(a, 0..100, true, t(5)).unwrap();
+    let zeroed = s.zero(a, 0..100, true, true, t(5)).unwrap();
     assert_eq!((bytes(a), zeroed.attr.size), (Vec::new(), 100));
     assert_eq!((zeroed.previous, s.usage().unwrap().bytes), (t(4), 100));
     assert!(!zeroed.attr.flags.has(AttrFlags::INLINE));
@@ -252,17 +254,17 @@ fn zeroing_cuts_inline_data_drops_chunks_and_covers_the_rest() {
     let b = make(&f, "b", &chunks);
     // From the middle of chunk 1 to the end: the last chunk is covered as far as the file goes.
     let size = 599 * CHUNK_BYTES + 1000;
-    let zeroed = s.zero(b, CHUNK_BYTES + 500..size, false, t(6)).unwrap();
+    let zeroed = s.zero(b, CHUNK_BYTES + 500..size, false, true, t(6)).unwrap();
     assert_eq!((zeroed.freed.len(), zeroed.records, zeroed.hidden), (598, 2, false));
     let left = s.volume().chunks_of(b).unwrap();
     assert_eq!(left[1], (1, vec![extent(0, 1000, 11), ExtentRecord::hole(500, 67_108_364)]));
     assert_eq!(left.len(), 2);
     // The same again adds nothing.
-    assert_eq!(s.zero(b, CHUNK_BYTES + 500..size, false, t(7)).unwrap().records, 2);
+    assert_eq!(s.zero(b, CHUNK_BYTES + 500..size, false, true, t(7)).unwrap().records, 2);
     let next = s.next_chunks(b, 1).unwrap();
     assert_eq!((next.chunks.len(), next.known_to, next.attr.size), (1, u64::MAX, size));
-    assert_eq!(posix(s.zero(ROOT, 0..5, false, t(8)).unwrap_err()), Errno::EISDIR);
-    assert_eq!(posix(s.zero(b, 0..u64::MAX, false, t(8)).unwrap_err()), Errno::EFBIG);
+    assert_eq!(posix(s.zero(ROOT, 0..5, false, true, t(8)).unwrap_err()), Errno::EISDIR);
+    assert_eq!(posix(s.zero(b, 0..u64::MAX, false, true, t(8)).unwrap_err()), Errno::EFBIG);
 }
 
 #[test]
@@ -321,7 +323,7 @@ fn clones_have_all_that_the_source_has_but_its_blocks() {
         [(a, &b"a"[..]), (l, b"l"), (d, b"d"), (small, b"s"), (InodeId(999), b"n")]
             .map(|(source, name)| CloneItem { source, name })
             .into();
-    let made = s.clone_inodes(staging, &items, t(8)).unwrap();
+    let made = s.clone_inodes(staging, &items, true, t(8)).unwrap();
     let [Cloned::Done(ca), Cloned::Done(cl), Cloned::Done(cd), Cloned::Done(cs), Cloned::Gone] =
         made[..]
     else {
@@ -374,13 +376,13 @@ fn copies_whose_reply_was_lost_are_counted_once() {
     let a = make(&far, "a", &[(0, &[extent(0, 100, 5)]), (1, &[extent(0, 100, 6)])]);
     let staging = s.create_nameless(ROOT, &dir(), t(1)).unwrap().ino;
     let clone = |name: &'static [u8]| {
-        let made = s.clone_inodes(staging, &[CloneItem { source: a, name }], t(2)).unwrap();
+        let made = s.clone_inodes(staging, &[CloneItem { source: a, name }], true, t(2)).unwrap();
         assert!(matches!(made[..], [Cloned::Done(_)]), "{made:?}");
     };
     // All scripts are there.
     clone(b"0");
     assert!(matches!(share(&far, (a, 0), (a, 2)), Shared::Done(_)));
-    s.zero(a, 0..1, false, t(3)).unwrap();
+    s.zero(a, 0..1, false, true, t(3)).unwrap();
     assert_eq!(counts(&far), BTreeMap::from([(5, 2), (6, 1)]));
     let cut = |op: &(dyn Fn() + Sync)| {
         let before = far.server.commandstats()["evalsha"];
@@ -411,12 +413,13 @@ fn copies_whose_reply_was_lost_are_counted_once() {
             destination: a,
             records: &[(7, records.clone())],
             end: 7 * CHUNK_BYTES + 100,
+            privileged: true,
         };
         assert!(matches!(s.share(&request, t(4)).unwrap(), Shared::Done(_)));
     });
     assert_eq!(counts(&far), BTreeMap::from([(5, 4), (6, 3)]));
     cut(&|| {
-        let zeroed = s.zero(a, CHUNK_BYTES..2 * CHUNK_BYTES, false, t(5)).unwrap();
+        let zeroed = s.zero(a, CHUNK_BYTES..2 * CHUNK_BYTES, false, true, t(5)).unwrap();
         assert!(zeroed.freed.is_empty());
     });
     assert_eq!(counts(&far), BTreeMap::from([(5, 4), (6, 2)]));
@@ -434,16 +437,16 @@ fn when_memory_is_full_shared_files_can_be_removed_and_punched() {
     let chunks: Vec<(u64, &[ExtentRecord])> = chunks.iter().map(|(c, r)| (*c, &r[..])).collect();
     let a = make(&f, "a", &chunks);
     let copy = |name| CloneItem { source: a, name };
-    let made = s.clone_inodes(ROOT, &[copy(b"b"), copy(b"c")], t(3)).unwrap();
+    let made = s.clone_inodes(ROOT, &[copy(b"b"), copy(b"c")], true, t(3)).unwrap();
     let [Cloned::Done(b), Cloned::Done(c)] = made[..] else { panic!("{made:?}") };
     assert!(counts(&f).values().all(|count| *count == 2));
     while f.server.conn().call(&Cmd::new("APPEND").arg("ballast").arg([0; 1000])).is_ok() {}
-    let full = s.clone_inodes(ROOT, &[copy(b"d")], t(4)).unwrap_err();
+    let full = s.clone_inodes(ROOT, &[copy(b"d")], true, t(4)).unwrap_err();
     assert_eq!(posix(full), Errno::ENOSPC);
     assert!(counts(&f).values().all(|count| *count == 2), "what was refused changed nothing");
     assert_eq!(s.getattr(ROOT).unwrap().entries, 3);
 
-    let zeroed = s.zero(a, 500..5 * CHUNK_BYTES, false, t(5)).unwrap();
+    let zeroed = s.zero(a, 500..5 * CHUNK_BYTES, false, true, t(5)).unwrap();
     assert!(zeroed.freed.is_empty(), "others show them");
     let gone = s.unlink(ROOT, b"b", Victim::NotOpen(b), t(6)).unwrap();
     let Fate::Orphaned = gone.removed.fate else { panic!("{gone:?}") };
@@ -497,13 +500,13 @@ fn sizes_up_to_the_largest_are_exact() {
             let next = s.next_chunks(a, chunk).unwrap();
             assert_eq!((next.chunks.len(), next.known_to), (2, u64::MAX), "{border}");
             assert_eq!(next.chunks[1].0, border / CHUNK_BYTES);
-            let zeroed = s.zero(a, *border..*border + 30, false, t(5)).unwrap();
+            let zeroed = s.zero(a, *border..*border + 30, false, true, t(5)).unwrap();
             assert_eq!(slices(&zeroed.freed), [100 + slice]);
         }
-        assert!(s.zero(a, border - 5..*border, false, t(5)).unwrap().freed.is_empty());
+        assert!(s.zero(a, border - 5..*border, false, true, t(5)).unwrap().freed.is_empty());
         assert_eq!(slices(&resize(border - 10).freed), [slice; 0], "a part stays");
         assert_eq!(slices(&resize(CHUNK_BYTES - 30).freed).len(), usize::from(chunk > 0));
-        let zeroed = s.zero(a, 0..*border, true, t(6)).unwrap();
+        let zeroed = s.zero(a, 0..*border, true, true, t(6)).unwrap();
         assert_eq!((zeroed.attr.size, s.usage().unwrap().bytes), (*border, counted(*border)));
     }
     resize(i64::MAX as u64 - 5);
@@ -511,7 +514,7 @@ fn sizes_up_to_the_largest_are_exact() {
     let full = s.commit(a, &request(CommitData::AppendExtents(&more), 4));
     assert!(matches!(full, Ok(Commit::Straddles(_))), "{full:?}");
     // A copy of all of it, twice, counts as one file each.
-    let made = s.clone_inodes(ROOT, &[CloneItem { source: a, name: b"b" }], t(7)).unwrap();
+    let made = s.clone_inodes(ROOT, &[CloneItem { source: a, name: b"b" }], true, t(7)).unwrap();
     let [Cloned::Done(b)] = made[..] else { panic!("{made:?}") };
     assert_eq!(s.getattr(b).unwrap().size, i64::MAX as u64 - 5);
     assert_eq!(s.usage().unwrap().bytes, 2 * FILE_BYTES_COUNTED_MAX);

@@ -173,9 +173,10 @@ impl Vfs {
         Ok(())
     }
 
-    /// Room in the volume: what its limits leave, or else the memory of the block servers.
-    pub fn statfs(&self) -> Result<VolumeStat, VfsError> {
-        let usage = self.session.usage()?;
+    /// Room in the volume: what its limits leave, or else the memory of the block servers; in a
+    /// directory tree with a quota what that leaves.
+    pub fn statfs(&self, ino: InodeId) -> Result<VolumeStat, VfsError> {
+        let (usage, tree) = self.session.volume().usage_at(ino)?;
         let (total_bytes, free_bytes) = match (usage.bytes_max, self.upkeep.capacity()) {
             (0, None) => {
                 let total = UNBOUNDED_BYTES.max(usage.bytes);
@@ -189,12 +190,24 @@ impl Vfs {
             (max, _) => (max, max.saturating_sub(usage.bytes)),
         };
         let inodes_max = if usage.inodes_max == 0 { UNBOUNDED_INODES } else { usage.inodes_max };
-        Ok(VolumeStat {
+        let mut stat = VolumeStat {
             total_bytes,
             free_bytes,
             inodes: usage.inodes,
             inodes_free: inodes_max.saturating_sub(usage.inodes),
-        })
+        };
+        if let Some(tree) = tree {
+            if tree.bytes_max > 0 {
+                stat.total_bytes = tree.bytes_max;
+                stat.free_bytes = stat.free_bytes.min(tree.bytes_max.saturating_sub(tree.bytes));
+            }
+            if tree.inodes_max > 0 {
+                let left = tree.inodes_max.saturating_sub(tree.inodes);
+                stat.inodes = tree.inodes;
+                stat.inodes_free = stat.inodes_free.min(left);
+            }
+        }
+        Ok(stat)
     }
 
     /// Whether the inode is known not to have what this flag tells of.

@@ -140,8 +140,17 @@ impl Vfs {
             // It may have been committed all the same, or not.
             Err(failed) => {
                 state.forget_committed();
-                if let Some(undecided) = &failed.undecided {
-                    undecided.keep_slices(&layer);
+                match &failed.undecided {
+                    Some(undecided) => undecided.keep_slices(&layer),
+                    // Refused for want of room: its blocks belong to nobody, and room is wanted.
+                    None if matches!(
+                        failed.error,
+                        VfsError::Posix(Errno::ENOSPC | Errno::EDQUOT)
+                    ) =>
+                    {
+                        self.collector.collect(records_of(&layer));
+                    }
+                    None => {}
                 }
             }
         }
@@ -155,7 +164,7 @@ impl Vfs {
     }
 
     /// As [`Self::flush_node`] for the write-back thread, which has nobody to tell: the layer is
-    /// kept for the next try, and the next write learns of a full volume. A commit that may have
+    /// kept for the next try, and the next write learns of a full volume or quota. A commit that may have
     /// taken effect is kept as it is, to be repeated as the same one. False when it failed.
     fn write_back(&self, node: &Arc<Node>) -> bool {
         let one_at_a_time = node.begin_flush();
@@ -215,7 +224,7 @@ impl Vfs {
         if matches!(error, VfsError::Meta(_)) {
             state.forget_committed();
         }
-        if error.errno() == Errno::ENOSPC {
+        if matches!(error.errno(), Errno::ENOSPC | Errno::EDQUOT) {
             state.failure = Some(error);
         }
         state.queued = true;
@@ -352,8 +361,13 @@ impl Vfs {
                 by_chunk = records.iter().map(|(c, r)| (*c, r.as_slice())).collect();
                 CommitData::Extents(&by_chunk)
             };
-            let request =
-                CommitRequest { data, epoch, mtime: layer.mtime, kill_suid: layer.kill_suid };
+            let request = CommitRequest {
+                data,
+                epoch,
+                mtime: layer.mtime,
+                kill_suid: layer.kill_suid,
+                privileged: !layer.limited,
+            };
             let done = self.session.commit_surely(node.ino, &request);
             match done.map_err(|failed| NotCommitted::of(failed, How::Records))? {
                 Commit::Done(commit) => {
@@ -395,6 +409,7 @@ impl Vfs {
             epoch: self.placements.epoch(),
             mtime: layer.mtime,
             kill_suid: layer.kill_suid,
+            privileged: !layer.limited,
         };
         let done = self.session.commit_surely(node.ino, &request);
         match done.map_err(|failed| NotCommitted::of(failed, How::Inline))? {
@@ -443,6 +458,7 @@ impl Vfs {
         let mut moved = Pending {
             append_from: Some(size),
             kill_suid: layer.kill_suid,
+            limited: layer.limited,
             epoch: Some(self.placements.epoch()),
             ..Pending::default()
         };

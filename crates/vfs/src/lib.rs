@@ -34,6 +34,7 @@ mod removal;
 mod share;
 mod sparse;
 mod streams;
+mod trash;
 mod upkeep;
 mod upload;
 mod write;

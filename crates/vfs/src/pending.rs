@@ -81,6 +81,8 @@ pub(crate) struct Pending {
     pub(crate) end: u64,
     /// Somebody without privileges wrote: set-user-id and set-group-id go.
     pub(crate) kill_suid: bool,
+    /// Somebody wrote whom quotas of owners and groups bind.
+    pub(crate) limited: bool,
     /// Time of the newest write.
     pub(crate) mtime: Timestamp,
     /// The ring's epoch before the first block left: where its blocks are looked for.
@@ -175,6 +177,7 @@ impl Pending {
         self.append_from = older.append_from.or(self.append_from);
         self.end = self.end.max(older.end);
         self.kill_suid |= older.kill_suid;
+        self.limited |= older.limited;
         self.mtime = self.mtime.max(older.mtime);
         self.epoch = older.epoch.or(self.epoch);
     }

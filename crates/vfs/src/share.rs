@@ -36,8 +36,14 @@ pub struct Place {
 
 impl Vfs {
     /// Copies up to `len` bytes and tells how many: fewer at the end of the source, or when
-    /// something failed on the way. EINVAL if the ranges overlap, EFBIG, EISDIR.
-    pub fn copy_range(&self, from: Place, to: Place, len: u64) -> Result<u64, VfsError> {
+    /// something failed on the way. Quotas of owners and groups do not bind the `privileged`. EINVAL if the ranges overlap, EFBIG, EISDIR.
+    pub fn copy_range(
+        &self,
+        from: Place,
+        to: Place,
+        len: u64,
+        privileged: bool,
+    ) -> Result<u64, VfsError> {
         let apart = from.offset.abs_diff(to.offset) >= len;
         if from.ino == to.ino && !apart {
             return Err(Errno::EINVAL.into());
@@ -55,7 +61,7 @@ impl Vfs {
         let mut done = 0;
         while done < len {
             let (from, to) = (from.on(done), to.on(done));
-            match self.copy_some(from, to, len - done) {
+            match self.copy_some(from, to, len - done, privileged) {
                 Ok(0) => break,
                 Ok(copied) => done += copied,
                 Err(error) if done > 0 => {
@@ -69,18 +75,24 @@ impl Vfs {
     }
 
     /// Copies the beginning of a range; 0 at the end of the source.
-    fn copy_some(&self, from: Place, to: Place, len: u64) -> Result<u64, VfsError> {
+    fn copy_some(
+        &self,
+        from: Place,
+        to: Place,
+        len: u64,
+        privileged: bool,
+    ) -> Result<u64, VfsError> {
         let (source, destination) = (self.nodes.get(from.ino), self.nodes.get(to.ino));
         self.flush_node(&source)?;
         self.flush_node(&destination)?;
         for _ in 0..SHARE_TRIES_MAX {
-            match self.try_share(&destination, from, to, len)? {
+            match self.try_share(&destination, from, to, len, privileged)? {
                 Attempt::Done(bytes) => return Ok(bytes),
-                Attempt::Copy(bytes) => return self.copy_bytes(from, to, bytes),
+                Attempt::Copy(bytes) => return self.copy_bytes(from, to, bytes, privileged),
                 Attempt::Again => {}
             }
         }
-        self.copy_bytes(from, to, len)
+        self.copy_bytes(from, to, len, privileged)
     }
 
     fn try_share(
@@ -89,6 +101,7 @@ impl Vfs {
         from: Place,
         to: Place,
         len: u64,
+        privileged: bool,
     ) -> Result<Attempt, VfsError> {
         let found = self.session.next_chunks(from.ino, from.offset / CHUNK_BYTES)?;
         match found.attr.kind {
@@ -119,6 +132,7 @@ impl Vfs {
             destination: to.ino,
             records: &records,
             end: to.offset + bytes,
+            privileged,
         };
         let before = self.changes.before();
         let shared = self.session.share(&request, self.clock.now()).inspect_err(|_| {
@@ -135,11 +149,22 @@ impl Vfs {
         Ok(Attempt::Done(bytes))
     }
 
-    fn copy_bytes(&self, from: Place, to: Place, len: u64) -> Result<u64, VfsError> {
+    fn copy_bytes(
+        &self,
+        from: Place,
+        to: Place,
+        len: u64,
+        privileged: bool,
+    ) -> Result<u64, VfsError> {
         let pieces = self.read(from.ino, from.offset, len.min(COPY_BYTES) as u32)?;
         let mut done = 0;
         for piece in pieces {
-            self.write(to.ino, to.offset + done, &piece, WriteMode::default())?;
+            self.write(
+                to.ino,
+                to.offset + done,
+                &piece,
+                WriteMode { privileged, ..WriteMode::default() },
+            )?;
             done += piece.len() as u64;
         }
         Ok(done)

@@ -38,13 +38,14 @@ pub enum Seek {
 
 impl Vfs {
     /// Allocates, punches or zeroes a range. EINVAL for an empty one, EFBIG beyond the largest
-    /// file, EISDIR.
+    /// file, EISDIR. Quotas of owners and groups do not bind the `privileged`.
     pub fn fallocate(
         &self,
         ino: InodeId,
         offset: u64,
         len: u64,
         how: Allocation,
+        privileged: bool,
     ) -> Result<(), VfsError> {
         if len == 0 {
             return Err(Errno::EINVAL.into());
@@ -53,21 +54,32 @@ impl Vfs {
         let end = end.ok_or(Errno::EFBIG)?;
         match how {
             Allocation::Reserve => Ok(()),
-            Allocation::Extend => self.zero(ino, end..end, true),
-            Allocation::Zero => self.zero(ino, offset..end, true),
-            Allocation::Punch | Allocation::ZeroKeepSize => self.zero(ino, offset..end, false),
+            Allocation::Extend => self.zero(ino, end..end, true, privileged),
+            Allocation::Zero => self.zero(ino, offset..end, true, privileged),
+            Allocation::Punch | Allocation::ZeroKeepSize => {
+                self.zero(ino, offset..end, false, privileged)
+            }
         }
     }
 
-    fn zero(&self, ino: InodeId, range: Range<u64>, grow: bool) -> Result<(), VfsError> {
+    fn zero(
+        &self,
+        ino: InodeId,
+        range: Range<u64>,
+        grow: bool,
+        privileged: bool,
+    ) -> Result<(), VfsError> {
         let node = self.nodes.get(ino);
         self.flush_node(&node)?;
         let before = self.changes.before();
         let (first, last) = (range.start, range.end.saturating_sub(1));
-        let zeroed = self.session.zero(ino, range, grow, self.clock.now()).inspect_err(|_| {
-            // A part, or all of it, may have been done without our hearing so.
-            node.lock().forget_committed();
-        })?;
+        let zeroed = self
+            .session
+            .zero(ino, range, grow, privileged, self.clock.now())
+            .inspect_err(|_| {
+                // A part, or all of it, may have been done without our hearing so.
+                node.lock().forget_committed();
+            })?;
         self.collector.collect(zeroed.freed);
         node.lock().content = Content::default();
         self.note_own_change(&zeroed.attr, zeroed.previous, before);

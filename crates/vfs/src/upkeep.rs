@@ -6,7 +6,7 @@ use crate::{Vfs, VfsError};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use parking_lot::{Condvar, Mutex};
 use ringfs_base::{Epoch, InodeId};
-use ringfs_meta::{Beat, Event, Pulse, Session};
+use ringfs_meta::{Beat, Event, Pulse, Session, Trash};
 use ringfs_store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +26,9 @@ const PURGE_MAX: u32 = 1024;
 
 /// Chunks that may wait for compaction; more are found again by a later write.
 const COMPACTIONS_MAX: usize = 1024;
+
+/// Heartbeats between two looks whether somebody has turned the trash on.
+const BEATS_PER_LOOK_FOR_TRASH: u64 = 300;
 
 /// Heartbeats between two looks for sessions whose lease has ended.
 const BEATS_PER_REAP: u64 = 10;
@@ -48,6 +51,8 @@ pub(crate) struct Upkeep {
     capacity: Mutex<Option<Capacity>>,
     compactions: (Sender<Chunk>, Receiver<Chunk>),
     fenced: AtomicBool,
+    /// The volume's trash, as of the last look.
+    pub(crate) trash: Mutex<Option<Trash>>,
 }
 
 impl Upkeep {
@@ -58,6 +63,7 @@ impl Upkeep {
             capacity: Mutex::default(),
             compactions: bounded(COMPACTIONS_MAX),
             fenced: AtomicBool::new(false),
+            trash: Mutex::default(),
         }
     }
 
@@ -196,6 +202,10 @@ impl Vfs {
             if beats % BEATS_PER_REAP == 1 {
                 self.tidy();
             }
+            if beats % BEATS_PER_LOOK_FOR_TRASH == 1 {
+                self.look_for_trash();
+            }
+            self.expire_trash();
             // Orphans wait for the next beat to be acknowledged: do not let them wait long.
             let soon = !pulse.orphans.is_empty();
             let pause = if soon { self.config.heartbeat / 10 } else { self.config.heartbeat };

@@ -18,6 +18,8 @@ pub struct WriteMode {
     pub append: bool,
     /// The writer lacks the privilege to leave set-user-id and set-group-id bits as they are.
     pub kill_suid: bool,
+    /// Quotas of owners and groups do not bind the writer.
+    pub privileged: bool,
 }
 
 impl Vfs {
@@ -52,7 +54,7 @@ impl Vfs {
         node: &Arc<Node>,
         offset: u64,
         data: &[u8],
-        WriteMode { append, kill_suid }: WriteMode,
+        WriteMode { append, kill_suid, privileged }: WriteMode,
         grown: &mut usize,
     ) -> Result<(), VfsError> {
         for _ in 0..MODE_SWITCHES_MAX {
@@ -103,6 +105,7 @@ impl Vfs {
                 return written;
             }
             state.pending.kill_suid |= kill_suid;
+            state.pending.limited |= !privileged;
             if !std::mem::replace(&mut state.queued, true) {
                 self.write_back.push(node.clone());
             }

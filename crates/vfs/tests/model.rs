@@ -76,7 +76,7 @@ fn run(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
                 let (at, len) = (dice.roll(span), 1 + dice.roll(span / 2));
                 let how = [Allocation::Punch, Allocation::ZeroKeepSize, Allocation::Zero]
                     [dice.roll(3) as usize];
-                vfs.fallocate(ino, at, len, how).unwrap();
+                vfs.fallocate(ino, at, len, how, true).unwrap();
                 let end = (at + len) as usize;
                 if how == Allocation::Zero {
                     model.resize(model.len().max(end), 0);
@@ -86,8 +86,12 @@ fn run(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
             }
             9 => {
                 let (from, to, len) = (dice.roll(span), dice.roll(span), 1 + dice.roll(span / 3));
-                let copied =
-                    vfs.copy_range(Place { ino, offset: from }, Place { ino, offset: to }, len);
+                let copied = vfs.copy_range(
+                    Place { ino, offset: from },
+                    Place { ino, offset: to },
+                    len,
+                    true,
+                );
                 if from.abs_diff(to) < len {
                     assert_eq!(copied.unwrap_err().errno(), Errno::EINVAL, "{context}");
                 } else {
@@ -237,7 +241,7 @@ fn run_copies(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
                 file.bytes[at as usize..end].copy_from_slice(&data);
             }
             3 => {
-                vfs.fallocate(file.ino, offset, len, Allocation::Punch).unwrap();
+                vfs.fallocate(file.ino, offset, len, Allocation::Punch, true).unwrap();
                 let to = end.min(file.bytes.len());
                 let from = (at as usize).min(to);
                 file.bytes[from..to].fill(0);
@@ -265,7 +269,7 @@ fn run_copies(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
                 // A window that is empty has a file of size 0 or of holes only.
                 let len = len.min((files[one].bytes.len() as u64).saturating_sub(at));
                 if len > 0 && !(one == other && at.abs_diff(to) < len) {
-                    let copied = vfs.copy_range(from, place, len).unwrap();
+                    let copied = vfs.copy_range(from, place, len, true).unwrap();
                     assert_eq!(copied, len, "{context}: copied");
                     let bytes = files[one].bytes[at as usize..(at + len) as usize].to_vec();
                     let target = &mut files[other].bytes;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const APPEND: WriteMode = WriteMode { append: true, kill_suid: false };
+const APPEND: WriteMode = WriteMode { append: true, kill_suid: false, privileged: false };
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {
     let limit = Instant::now() + Duration::from_secs(20);

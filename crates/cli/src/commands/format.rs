@@ -51,6 +51,9 @@ pub struct FormatArguments {
     /// Most files and directories [default: no limit].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     max_inodes: u64,
+    /// Keep what is deleted for so long, as 7d [default: off].
+    #[arg(long, value_name = "TIME", value_parser = super::trash::parse_keep)]
+    trash: Option<std::time::Duration>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -111,6 +114,9 @@ pub fn run(arguments: &FormatArguments, surroundings: &Surroundings) -> Result<(
             warn(format_args!("the unfinished volume could not be removed: {also}"));
         }
         return Err(Failure::from(error).about("the ring could not be stored"));
+    }
+    if let Some(keep) = arguments.trash.filter(|keep| !keep.is_zero()) {
+        super::trash::set(&volume, keep)?;
     }
 
     let url = shown(&url.endpoint, &name);

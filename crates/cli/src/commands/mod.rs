@@ -6,6 +6,8 @@ pub mod destroy;
 pub mod format;
 pub mod jobs;
 pub mod man;
+pub mod quota;
 pub mod ring;
 pub mod status;
+pub mod trash;
 pub mod volumes;

@@ -23,6 +23,8 @@ pub(crate) struct Facts {
     pub(crate) flags: AttrFlags,
     pub(crate) perm: u16,
     pub(crate) nlink: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     pub(crate) size: u64,
     /// A directory's own count of names and buckets.
     pub(crate) entries: u32,
@@ -147,6 +149,8 @@ impl Census {
             flags: attr.flags,
             perm: attr.perm,
             nlink: attr.nlink,
+            uid: attr.uid,
+            gid: attr.gid,
             size: attr.size,
             entries: attr.entries,
             buckets: attr.buckets,

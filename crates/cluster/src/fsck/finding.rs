@@ -94,6 +94,10 @@ pub enum Finding {
     SessionRests { session: SessionId },
     WrongSessionCount { says: u64, found: u64 },
     WrongUsage { says: (i64, i64), found: (u64, u64), in_flux: bool },
+    WrongQuota { field: String, says: (u64, u64), found: (u64, u64), in_flux: bool },
+    WrongCounting { ino: InodeId },
+    WrongTree { ino: InodeId },
+    StaleTreeMarks { marks: u64, in_flux: bool },
     CounterBehind { counter: &'static str, says: u64, used: u64 },
     BadRecord { what: String },
     UnknownKey { key: Vec<u8> },
@@ -141,8 +145,13 @@ impl Finding {
             | F::CounterBehind { .. }
             | F::BadRecord { .. }
             | F::LostBlocks { .. } => Severity::Damage,
-            F::WrongUsage { in_flux: false, .. } => Severity::Damage,
-            F::WrongUsage { in_flux: true, .. } => Severity::Note,
+            F::WrongUsage { in_flux: false, .. } | F::WrongQuota { in_flux: false, .. } => {
+                Severity::Damage
+            }
+            F::WrongUsage { in_flux: true, .. }
+            | F::WrongQuota { in_flux: true, .. }
+            | F::StaleTreeMarks { .. } => Severity::Note,
+            F::WrongCounting { .. } | F::WrongTree { .. } => Severity::Damage,
             F::NodeUnreachable { .. }
             | F::MissingCopies { .. }
             | F::BadCopies { .. }
@@ -200,6 +209,10 @@ impl Finding {
             F::SessionRests { .. } => "session-rests",
             F::WrongSessionCount { .. } => "wrong-session-count",
             F::WrongUsage { .. } => "wrong-usage",
+            F::WrongQuota { .. } => "wrong-quota",
+            F::WrongCounting { .. } => "wrong-counting",
+            F::WrongTree { .. } => "wrong-tree",
+            F::StaleTreeMarks { .. } => "stale-tree-marks",
             F::CounterBehind { .. } => "counter-behind",
             F::BadRecord { .. } => "bad-record",
             F::UnknownKey { .. } => "unknown-key",
@@ -246,6 +259,8 @@ impl Finding {
             | F::HoldOfNobody { ino, .. }
             | F::LockOfNobody { ino, .. }
             | F::BadLocks { ino, .. }
+            | F::WrongCounting { ino }
+            | F::WrongTree { ino }
             | F::MissingCopies { ino, .. }
             | F::BadCopies { ino, .. }
             | F::LostBlocks { ino, .. }
@@ -254,6 +269,8 @@ impl Finding {
             | F::SessionRests { .. }
             | F::WrongSessionCount { .. }
             | F::WrongUsage { .. }
+            | F::WrongQuota { .. }
+            | F::StaleTreeMarks { .. }
             | F::CounterBehind { .. }
             | F::BadRecord { .. }
             | F::UnknownKey { .. }
@@ -409,6 +426,32 @@ impl Finding {
                     "run `ringfs fsck --repair-metadata` while nobody has it mounted"
                 }
             ),
+            F::WrongQuota { field, says, found, in_flux } => format!(
+                "the quota of {} says {} inodes and {} bytes, counted were {} and {}; {}",
+                whose(field),
+                says.0,
+                says.1,
+                found.0,
+                found.1,
+                if *in_flux {
+                    "that may be in flux, as sessions are at work"
+                } else {
+                    "run `ringfs fsck --repair-metadata` while nobody has it mounted"
+                }
+            ),
+            F::WrongCounting { .. } => format!(
+                "{at}: whether it counts to its owner is not what the volume says; run `ringfs quota \
+                 off` and set the limits of owners again"
+            ),
+            F::WrongTree { .. } => format!(
+                "{at}: it does not count to the quota of the directory tree that it lies in; remove \
+                 that quota and set it again"
+            ),
+            F::StaleTreeMarks { marks, .. } => format!(
+                "{} of directory trees that have no quota any more; removing the quota of any tree \
+                 clears them",
+                count(*marks, "mark")
+            ),
             F::CounterBehind { counter, says, used } => format!(
                 "counter {counter} is at {says}, but {used} is in use: numbers would be given \
                  out twice; do not write to the volume, restore the metadata from a backup"
@@ -448,6 +491,16 @@ impl Finding {
                 count(*blocks, "block")
             ),
         }
+    }
+}
+
+/// What a field of the quotas is about.
+fn whose(field: &str) -> String {
+    let (kind, number) = field.split_at_checked(1).unwrap_or_default();
+    match kind {
+        "u" => format!("user {number}"),
+        "g" => format!("group {number}"),
+        _ => format!("directory tree {number}"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::census::{Census, Facts};
 use super::finding::Finding;
+use super::quotas;
 use super::sharing;
 use crate::error::ClusterError;
 use crate::job::Job;
@@ -88,6 +89,8 @@ fn check_shard(
     sharing::check(shard, census, job)?;
     if !control.is_empty() {
         check_counters(shard, census, job, &control, !sessions.is_empty());
+        let extras = counter(&control, "extras").unwrap_or(0);
+        quotas::check(shard, census, job, extras, !sessions.is_empty())?;
         check_ring(shard, census, job, &control)?;
     }
     Ok(Records { sessions: sessions.len() as u64, orphans: orphans.len() as u64 })

@@ -4,12 +4,15 @@ use super::finding::Finding;
 use super::{Checks, fsck};
 use crate::error::ClusterError;
 use crate::job::Job;
+use crate::shards::Shard;
 use crate::subject::Subject;
 use ringfs_link::{LinkError, Script};
 use serde::Serialize;
 
 static SET_USAGE: Script =
     Script::from_static("set_usage", include_str!("../scripts/set_usage.lua"));
+static SET_QUOTA: Script =
+    Script::from_static("set_quota", include_str!("../scripts/set_quota.lua"));
 
 /// What was done about the usage counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -25,7 +28,7 @@ pub enum UsageRepaired {
     },
 }
 
-/// Counts inodes and bytes and sets the counters to that. Only while nobody uses the volume.
+/// Counts inodes and bytes and sets the counters, those of quotas too, to that. Only while nobody uses the volume.
 ///
 /// # Errors
 /// [`ClusterError::InUse`]; nothing was changed then.
@@ -35,18 +38,45 @@ pub fn repair_usage(subject: &Subject, job: &Job) -> Result<UsageRepaired, Clust
     if sessions > 0 {
         return Err(ClusterError::InUse { sessions });
     }
-    let wrong = report.findings.iter().find_map(|reported| match reported.finding {
-        Finding::WrongUsage { says, found, .. } => Some((says, found)),
-        _ => None,
-    });
-    let (Some((says, found)), Some(shard)) = (wrong, subject.shards.iter().next()) else {
-        return Ok(UsageRepaired::NotNeeded);
-    };
-    let args = [says.0.to_string(), says.1.to_string(), found.0.to_string(), found.1.to_string()];
+    let Some(shard) = subject.shards.iter().next() else { return Ok(UsageRepaired::NotNeeded) };
+    let mut repaired = UsageRepaired::NotNeeded;
+    for reported in &report.findings {
+        match &reported.finding {
+            Finding::WrongUsage { says, found, .. } => {
+                let args = [
+                    says.0.to_string(),
+                    says.1.to_string(),
+                    found.0.to_string(),
+                    found.1.to_string(),
+                ];
+                set(shard, &SET_USAGE, &args)?;
+                repaired = UsageRepaired::Done { inodes: found.0, bytes: found.1 };
+            }
+            Finding::WrongQuota { field, says, found, .. } => {
+                let args = [
+                    field.clone(),
+                    says.0.to_string(),
+                    says.1.to_string(),
+                    found.0.to_string(),
+                    found.1.to_string(),
+                ];
+                set(shard, &SET_QUOTA, &args)?;
+                if repaired == UsageRepaired::NotNeeded {
+                    let (inodes, bytes) = (report.summary.inodes, report.summary.bytes);
+                    repaired = UsageRepaired::Done { inodes, bytes };
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(repaired)
+}
+
+fn set(shard: &Shard, script: &Script, args: &[String]) -> Result<(), ClusterError> {
     let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
-    let reply = shard.pool().get()?.eval(&SET_USAGE, &[&shard.key("c")], &args)?;
+    let reply = shard.pool().get()?.eval(script, &[&shard.key("c")], &args)?;
     match reply.into_int().map_err(|e| shard.named(e))? {
-        0 => Ok(UsageRepaired::Done { inodes: found.0, bytes: found.1 }),
+        0 => Ok(()),
         sessions @ 1.. => Err(ClusterError::InUse { sessions: sessions as u64 }),
         _ => {
             let what = "the usage counters changed while inodes were counted";

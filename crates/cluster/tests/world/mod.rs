@@ -295,7 +295,8 @@ pub fn make(s: &Session, dir: InodeId, name: &str, kind: FileKind) -> InodeId {
 }
 
 pub fn commit(s: &Session, ino: InodeId, data: CommitData<'_>) {
-    let request = CommitRequest { data, epoch: s.epoch(), mtime: NOW, kill_suid: false };
+    let request =
+        CommitRequest { data, epoch: s.epoch(), mtime: NOW, kill_suid: false, privileged: false };
     let done = s.commit(ino, &request).unwrap();
     assert!(matches!(done, Commit::Done(_)), "{done:?}");
 }

@@ -23,7 +23,7 @@ pub(crate) const CLONES_MAX: usize = 64;
 impl Session {
     /// Lets a file show slices of another. EINVAL (no file, or a record that cannot be), EFBIG.
     pub fn share(&self, request: &ShareRequest<'_>, now: Timestamp) -> Result<Shared, MetaError> {
-        let ShareRequest { source, version, read, destination, records, end } = request;
+        let ShareRequest { source, version, read, destination, records, end, privileged } = request;
         if *end > FILE_BYTES_MAX {
             return Err(Errno::EFBIG.into());
         }
@@ -40,7 +40,7 @@ impl Session {
         if !sound {
             return Err(Errno::EINVAL.into());
         }
-        let head = [
+        let mut head = [
             source.to_bytes(),
             version.0.to_be_bytes(),
             destination.to_bytes(),
@@ -48,6 +48,7 @@ impl Session {
             now.0.to_be_bytes(),
         ]
         .concat();
+        head.push(u8::from(*privileged));
         let mut args = vec![head, read.len().to_string().into_bytes()];
         for (chunk, all) in *read {
             args.push(chunk.to_string().into_bytes());
@@ -121,18 +122,22 @@ impl Session {
     }
 
     /// Copies inodes (at most 64) into a directory, each as it is at the moment; tells what became
-    /// of the first of them, at least one: go on with the rest. EEXIST, ENOSPC.
+    /// of the first of them, at least one: go on with the rest. Limits of owners do
+    /// not stop the `privileged`. EEXIST, ENOSPC, EDQUOT.
     pub fn clone_inodes(
         &self,
         directory: InodeId,
         items: &[CloneItem<'_>],
+        privileged: bool,
         now: Timestamp,
     ) -> Result<Vec<Cloned>, MetaError> {
         if items.is_empty() || items.len() > CLONES_MAX {
             return Err(Errno::EINVAL.into());
         }
         let of = self.of(directory)?;
-        let mut args = vec![[directory.to_bytes(), now.0.to_be_bytes()].concat()];
+        let mut head = [directory.to_bytes(), now.0.to_be_bytes()].concat();
+        head.push(u8::from(privileged));
+        let mut args = vec![head];
         let mut copies = Vec::with_capacity(items.len());
         for item in items {
             if item.source.shard() != directory.shard() {

@@ -47,6 +47,7 @@ impl Session {
             change.size.is_some(),
             change.atime.is_some(),
             change.mtime.is_some(),
+            change.privileged,
         ]
         .iter()
         .enumerate()
@@ -177,7 +178,7 @@ impl Session {
         };
         let head = [
             &ino.to_bytes()[..],
-            &[kind, u8::from(request.kill_suid)],
+            &[kind, u8::from(request.kill_suid) | u8::from(request.privileged) << 1],
             &request.epoch.to_bytes(),
             &request.mtime.0.to_be_bytes(),
             &inline_max.to_be_bytes(),

@@ -9,19 +9,13 @@ use crate::schema::NameHash;
 use crate::scripts;
 use crate::shard::done;
 use crate::types::{
-    Created, DirItem, DirPage, Fate, Found, NewInode, Removed, RenameMode, Renamed, Unlinked,
-    Victim,
+    Created, DirPage, Fate, Found, NewInode, Removed, RenameMode, Renamed, Unlinked, Victim,
 };
 use bytes::Bytes;
 use ringfs_base::limits::{NAME_BYTES_MAX, SYMLINK_BYTES_MAX};
 use ringfs_base::{Errno, InodeId, Timestamp};
 
-/// Most names asked for in one reply of readdir.
-const READDIR_NAMES_MAX: u32 = 4096;
-/// One past the last place of a directory.
-const PLACES_END: u64 = 1 << 32;
-
-fn checked(name: &[u8]) -> Result<[u8; 4], MetaError> {
+pub(crate) fn checked(name: &[u8]) -> Result<[u8; 4], MetaError> {
     if name.len() > NAME_BYTES_MAX {
         return Err(Errno::ENAMETOOLONG.into());
     }
@@ -50,23 +44,14 @@ fn fate(byte: u8, reply: &mut Reader) -> Result<Fate, MetaError> {
     }
 }
 
-fn dangling(ino: InodeId) -> MetaError {
+pub(crate) fn dangling(ino: InodeId) -> MetaError {
     MetaError::Corrupt(format!("a name leads to inode {ino}, which does not exist"))
 }
 
 impl Session {
     /// What a name leads to; ENOENT. `.` and `..` are the caller's.
     pub fn lookup(&self, parent: InodeId, name: &[u8]) -> Result<Found, MetaError> {
-        let hash = checked(name)?;
-        let request = [&parent.to_bytes()[..], &hash].concat();
-        let rest = self.of(parent)?.shard.ask(&scripts::LOOKUP, &[&request, name])?;
-        let mut reply = Reader::new("lookup", rest);
-        let parent = reply.dir_attr(parent)?;
-        let ino = reply.ino()?;
-        if reply.is_empty() {
-            return Err(dangling(ino));
-        }
-        Ok(Found { attr: reply.last_attr(ino)?, parent })
+        self.volume.lookup(parent, name)
     }
 
     /// Makes a file, directory, symbolic link or special file, unless the name exists.
@@ -255,36 +240,7 @@ impl Session {
         want: u32,
         attrs: bool,
     ) -> Result<DirPage, MetaError> {
-        let first = (after >> 31) as u32;
-        let want = want.clamp(1, READDIR_NAMES_MAX);
-        let request =
-            [&dir.to_bytes()[..], &first.to_be_bytes(), &want.to_be_bytes(), &[u8::from(attrs)]]
-                .concat();
-        let rest = self.of(dir)?.shard.ask(&scripts::READDIR, &[&request])?;
-        let mut reply = Reader::new("readdir", rest);
-        let dir = reply.dir_attr(dir)?;
-        let end = reply.u64()?;
-        let mut items = Vec::new();
-        while !reply.is_empty() {
-            let length = reply.u8()?;
-            let name = reply.take(length.into())?.to_vec();
-            let ino = reply.ino()?;
-            let kind = FileKind::from_dirent_type(reply.u8()?)
-                .ok_or_else(|| MetaError::Corrupt(format!("a name leads to no kind: {ino}")))?;
-            let length = reply.u8()?;
-            let attr = match length {
-                0 => None,
-                length => Some(reply.attr(ino, length.into())?),
-            };
-            let cookie = NameHash::of(&name).cookie();
-            if cookie > after {
-                items.push(DirItem { name, ino, kind, cookie, attr });
-            }
-        }
-        items.sort_unstable_by(|a, b| (a.cookie, &a.name).cmp(&(b.cookie, &b.name)));
-        // Everything before place `end` has been seen: go on with the largest cookie before it.
-        let next = (end < PLACES_END).then(|| (end << 31) - 1);
-        Ok(DirPage { items, next, dir })
+        self.volume.readdir(dir, after, want, attrs)
     }
 }
 

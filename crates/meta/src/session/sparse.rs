@@ -20,6 +20,7 @@ impl Session {
         ino: InodeId,
         range: Range<u64>,
         grow: bool,
+        privileged: bool,
         now: Timestamp,
     ) -> Result<Zeroed, MetaError> {
         if range.end > FILE_BYTES_MAX {
@@ -31,7 +32,7 @@ impl Session {
         loop {
             let request = [
                 &ino.to_bytes()[..],
-                &[u8::from(grow)],
+                &[u8::from(grow) | u8::from(privileged) << 1],
                 &from.to_be_bytes(),
                 &range.end.to_be_bytes(),
                 &now.0.to_be_bytes(),

@@ -208,7 +208,10 @@ fn decimal(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn pairs(shard: &Shard, key: impl AsRef<[u8]>) -> Result<Vec<(Bytes, Bytes)>, MetaError> {
+pub(super) fn pairs(
+    shard: &Shard,
+    key: impl AsRef<[u8]>,
+) -> Result<Vec<(Bytes, Bytes)>, MetaError> {
     let all = shard.call(&Cmd::new("HGETALL").arg(key))?;
     let mut out = Vec::new();
     for (field, value) in all.into_map().map_err(MetaError::Unavailable)? {
@@ -218,7 +221,11 @@ fn pairs(shard: &Shard, key: impl AsRef<[u8]>) -> Result<Vec<(Bytes, Bytes)>, Me
     Ok(out)
 }
 
-fn scan(shard: &Shard, cursor: u64, pattern: &str) -> Result<(u64, Vec<Bytes>), MetaError> {
+pub(super) fn scan(
+    shard: &Shard,
+    cursor: u64,
+    pattern: &str,
+) -> Result<(u64, Vec<Bytes>), MetaError> {
     let cmd = Cmd::new("SCAN").arg(cursor.to_string()).arg("MATCH").arg(pattern);
     let reply = shard.call(&cmd.arg("COUNT").int(SCAN_COUNT))?;
     let mut parts = reply.into_array().map_err(MetaError::Unavailable)?.into_iter();
