@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 100;
 
+/// Values of 1 MiB that the spread GET goes round: more than any cache of a CPU holds.
+const SPREAD_KEYS: usize = 128;
+
 #[derive(Clone, Copy)]
 struct Cost {
     wall: Duration,
@@ -136,4 +139,24 @@ fn run(ours: &mut Conn, theirs: &mut redis::Connection) {
             },
         );
     }
+    // As a reader of a large file does: no value is in a CPU's cache when its turn comes.
+    let value = vec![5; 1020 << 10];
+    let keys: Vec<String> = (0..SPREAD_KEYS).map(|n| format!("k{n}")).collect();
+    for key in &keys {
+        ours.call(&Cmd::new("SET").arg(key).payload(&value)).expect("SET");
+    }
+    let (mut mine, mut other) = (keys.iter().cycle(), keys.iter().cycle());
+    compare(
+        "GET 1020 spread",
+        value.len(),
+        10,
+        &mut || {
+            let key = mine.next().expect("endless");
+            drop(black_box(ours.call(&Cmd::new("GET").arg(key)).expect("GET")));
+        },
+        &mut || {
+            let key = other.next().expect("endless");
+            drop(black_box(redis::cmd("GET").arg(key).query::<Vec<u8>>(theirs).expect("GET")));
+        },
+    );
 }

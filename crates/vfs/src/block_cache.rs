@@ -1,22 +1,30 @@
 //! Whole blocks in memory, each fetched once however many readers want it, and read-ahead.
 //!
 //! Sequential readers and large reads go through here; small random reads fetch only their
-//! segments and leave the cache alone (the kernel's page cache keeps those).
+//! segments and leave the cache alone (the kernel's page cache keeps those). It keeps also what a
+//! sequential reader has passed, so a block that was read to its end soon goes: its memory, still
+//! in the CPU's cache, serves the next one, which is faster than filling fresh pages.
 
 use crate::VfsError;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 use quick_cache::sync::{Cache, GuardResult};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use ringfs_base::BlockId;
 use ringfs_base::limits::BLOCK_BYTES;
 use ringfs_store::Store;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Blocks that may wait to be read ahead; more are simply not read ahead.
 const READ_AHEAD_QUEUE_MAX: usize = 32;
+
+/// Blocks that sequential readers have passed and that stay all the same: requests of a reader may
+/// come out of order, and ends of requests are not those of blocks.
+const PASSED_MAX: usize = 8;
 
 /// How long a reader waits for another's fetch of the same block before fetching it itself.
 const SHARED_FETCH_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -43,6 +51,7 @@ pub(crate) struct BlockCache {
     blocks: Arc<Blocks>,
     store: Arc<Store>,
     ahead: Option<Sender<BlockSpan>>,
+    passed: Mutex<VecDeque<BlockId>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -78,7 +87,7 @@ impl BlockCache {
                 })
             })
             .collect();
-        BlockCache { blocks, store, ahead: Some(ahead), threads }
+        BlockCache { blocks, store, ahead: Some(ahead), passed: Mutex::default(), threads }
     }
 
     /// The whole block, from memory or fetched now.
@@ -98,6 +107,21 @@ impl BlockCache {
             && ahead.try_send(span).is_err()
         {
             tracing::trace!(block = %span.id, "read-ahead queue is full");
+        }
+    }
+
+    /// A sequential reader has read the block to its end.
+    pub(crate) fn pass(&self, id: BlockId) {
+        let mut passed = self.passed.lock();
+        if passed.contains(&id) {
+            return;
+        }
+        passed.push_back(id);
+        if passed.len() > PASSED_MAX
+            && let Some(oldest) = passed.pop_front()
+        {
+            drop(passed);
+            self.blocks.remove(&oldest);
         }
     }
 

@@ -153,7 +153,11 @@ impl Vfs {
                 Part::Block { span, from, len } => {
                     let range = from as usize..(from + len) as usize;
                     if whole(&span, len) {
+                        let at_end = range.end == span.len as usize;
                         out.push(self.blocks.get(span)?.slice(range));
+                        if sequential && at_end {
+                            self.blocks.pass(span.id);
+                        }
                     } else if let Some(block) = self.blocks.peek(span.id) {
                         out.push(block.slice(range));
                     } else {
