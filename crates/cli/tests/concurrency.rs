@@ -5,7 +5,9 @@ mod mounted;
 use mounted::{Mounted, Volume};
 use ringfs_testkit::Proxy;
 use ringfs_testkit::history::{Call, Sequential, linearize};
+use rustix::fs::FlockOperation;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -97,103 +99,126 @@ fn cross_renames_of_directories_make_no_loop_and_lose_nothing() {
     volume.assert_fsck_clean();
 }
 
-/// A directory whose entries are symbolic links: their targets tell who made them.
+/// A directory whose entries are symbolic links (their targets tell who made them), and a lock.
+///
+/// Linux looks up both names of a rename, one after the other, and does nothing, with success, if
+/// they lead to the same inode. So a rename may do nothing if another one of the same names ran at
+/// the same time: the model lets it (`overlapped`).
 struct Names;
 
-/// What was done and seen; `None` where the outcome is unknown.
-#[derive(Clone, Debug)]
-enum Op {
-    /// Exclusive creation of `name` as `id`.
-    Create {
-        name: u8,
-        id: u32,
-        done: Option<bool>,
-    },
+/// What was done; see [`Done`] for what was seen.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// Exclusive creation of a name as an id.
+    Create(u8, u32),
     /// Renames, replacing.
-    Rename {
-        from: u8,
-        to: u8,
-        done: Option<bool>,
-    },
+    Rename(u8, u8),
     /// Renames unless the new name exists.
-    RenameNew {
-        from: u8,
-        to: u8,
-        done: Option<Result<(), i32>>,
-    },
+    RenameNew(u8, u8),
     /// Swaps two names.
-    Exchange {
-        a: u8,
-        b: u8,
-        done: Option<bool>,
-    },
-    Unlink {
-        name: u8,
-        done: Option<bool>,
-    },
+    Exchange(u8, u8),
+    Unlink(u8),
+    /// Somebody asks for the one lock there is, without waiting.
+    TryLock(u32),
+    Unlock(u32),
+}
+
+impl Act {
+    /// The names that a rename of any form looks up.
+    fn renamed(self) -> Option<[u8; 2]> {
+        match self {
+            Act::Rename(a, b) | Act::RenameNew(a, b) | Act::Exchange(a, b) => Some([a, b]),
+            _ => None,
+        }
+    }
+}
+
+/// The error number, if it was refused; `None` where nobody knows.
+type Done = Option<Result<(), i32>>;
+
+#[derive(Clone, Copy, Debug)]
+struct Op {
+    act: Act,
+    done: Done,
+    overlapped: bool,
+}
+
+/// Where the model keeps the holder of the lock, among the names.
+const LOCK: u8 = 255;
+
+/// What an act does to a directory, or the errors one of which refuses it.
+fn effect(state: &BTreeMap<u8, u32>, act: Act) -> Result<BTreeMap<u8, u32>, Vec<i32>> {
+    let mut after = state.clone();
+    let has = |name: &u8| state.contains_key(name);
+    match act {
+        Act::Create(name, _) if has(&name) => return Err(vec![libc::EEXIST]),
+        Act::Create(name, id) => {
+            after.insert(name, id);
+        }
+        Act::RenameNew(from, to) if has(&to) => {
+            // With both errors possible either may be told.
+            let missing = (!has(&from)).then_some(libc::ENOENT);
+            return Err([libc::EEXIST].into_iter().chain(missing).collect());
+        }
+        Act::Rename(from, to) | Act::RenameNew(from, to) => {
+            let id = after.remove(&from).ok_or(vec![libc::ENOENT])?;
+            after.insert(to, id);
+        }
+        Act::Exchange(a, b) => match (state.get(&a), state.get(&b)) {
+            (Some(first), Some(second)) => {
+                after.insert(a, *second);
+                after.insert(b, *first);
+            }
+            _ => return Err(vec![libc::ENOENT]),
+        },
+        Act::Unlink(name) => {
+            after.remove(&name).ok_or(vec![libc::ENOENT])?;
+        }
+        Act::TryLock(who) => {
+            if state.get(&LOCK).is_some_and(|holder| *holder != who) {
+                return Err(vec![libc::EAGAIN]);
+            }
+            after.insert(LOCK, who);
+        }
+        Act::Unlock(who) => {
+            // Nothing to unlock is no error.
+            if state.get(&LOCK) == Some(&who) {
+                after.remove(&LOCK);
+            }
+        }
+    }
+    Ok(after)
 }
 
 impl Sequential for Names {
     type State = BTreeMap<u8, u32>;
     type Operation = Op;
 
-    fn apply(state: &Self::State, operation: &Op) -> Option<Self::State> {
-        let mut after = state.clone();
-        let possible = match operation {
-            Op::Create { name, id, done } => {
-                let can = !state.contains_key(name);
-                if can {
-                    after.insert(*name, *id);
-                }
-                done.is_none_or(|done| done == can)
+    fn apply(state: &Self::State, op: &Op) -> Vec<Self::State> {
+        let mut possible = Vec::new();
+        match (effect(state, op.act), op.done) {
+            (Ok(after), None | Some(Ok(()))) => possible.push(after),
+            (Err(_), None) => possible.push(state.clone()),
+            (Err(errors), Some(Err(seen))) if errors.contains(&seen) => {
+                possible.push(state.clone());
             }
-            Op::Rename { from, to, done } => {
-                let can = state.contains_key(from);
-                if can && from != to {
-                    let id = after.remove(from)?;
-                    after.insert(*to, id);
-                }
-                done.is_none_or(|done| done == can)
-            }
-            Op::RenameNew { from, to, done } => {
-                let outcome = match (state.contains_key(from), state.contains_key(to)) {
-                    (_, true) => Err(libc::EEXIST),
-                    (false, _) => Err(libc::ENOENT),
-                    (true, false) => Ok(()),
-                };
-                if outcome.is_ok() {
-                    let id = after.remove(from)?;
-                    after.insert(*to, id);
-                }
-                // With both errors possible either may be told.
-                done.is_none_or(|done| {
-                    done == outcome || (done == Err(libc::ENOENT) && !state.contains_key(from))
-                })
-            }
-            Op::Exchange { a, b, done } => {
-                let can = state.contains_key(a) && state.contains_key(b);
-                if let (true, Some(first), Some(second)) = (can, state.get(a), state.get(b)) {
-                    after.insert(*a, *second);
-                    after.insert(*b, *first);
-                }
-                done.is_none_or(|done| done == can)
-            }
-            Op::Unlink { name, done } => {
-                let can = after.remove(name).is_some();
-                done.is_none_or(|done| done == can)
-            }
-        };
-        possible.then_some(after)
+            _ => {}
+        }
+        if op.overlapped && matches!(op.done, None | Some(Ok(()))) {
+            possible.push(state.clone());
+        }
+        possible
     }
 }
 
-/// Whether it succeeded; `None` if nobody knows.
-fn seen(result: io::Result<()>, refusal: i32) -> Option<bool> {
+fn seen(result: io::Result<()>, refusals: &[i32]) -> Done {
     match result {
-        Ok(()) => Some(true),
-        Err(e) if e.raw_os_error() == Some(refusal) => Some(false),
-        Err(e) if e.raw_os_error() == Some(libc::EIO) => None,
-        Err(e) => panic!("an error that the operation cannot have: {e}"),
+        Ok(()) => Some(Ok(())),
+        Err(e) => match e.raw_os_error() {
+            Some(libc::EIO) => None,
+            Some(code) if refusals.contains(&code) => Some(Err(code)),
+            _ => panic!("an error that the operation cannot have: {e}"),
+        },
     }
 }
 
@@ -201,47 +226,85 @@ fn renameat2(from: &Path, to: &Path, flags: rustix::fs::RenameFlags) -> io::Resu
     Ok(rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags)?)
 }
 
-fn act(directory: &Path, choices: &mut Choices, id: u32) -> Op {
+fn flock(file: &File, operation: FlockOperation) -> io::Result<()> {
+    Ok(rustix::fs::flock(file, operation)?)
+}
+
+fn act(directory: &Path, lock: (&File, u32), choices: &mut Choices, id: u32) -> Op {
+    use rustix::fs::RenameFlags;
+    let (file, who) = lock;
     let path = |name: u8| directory.join(format!("n{name}"));
     let (a, b) = (choices.below(4) as u8, choices.below(4) as u8);
-    match choices.below(10) {
-        0..=3 => {
-            let made = std::os::unix::fs::symlink(id.to_string(), path(a));
-            Op::Create { name: a, id, done: seen(made, libc::EEXIST) }
-        }
-        4..=5 => {
-            let done = seen(std::fs::rename(path(a), path(b)), libc::ENOENT);
-            Op::Rename { from: a, to: b, done }
-        }
-        6 => {
-            let result = renameat2(&path(a), &path(b), rustix::fs::RenameFlags::NOREPLACE);
-            let done = match result {
-                Ok(()) => Some(Ok(())),
-                Err(e) => match e.raw_os_error() {
-                    Some(code @ (libc::EEXIST | libc::ENOENT)) => Some(Err(code)),
-                    Some(libc::EIO) => None,
-                    _ => panic!("rename: {e}"),
-                },
-            };
-            Op::RenameNew { from: a, to: b, done }
-        }
-        7 => {
-            let result = renameat2(&path(a), &path(b), rustix::fs::RenameFlags::EXCHANGE);
-            Op::Exchange { a, b, done: seen(result, libc::ENOENT) }
-        }
-        _ => Op::Unlink { name: a, done: seen(std::fs::remove_file(path(a)), libc::ENOENT) },
+    let (act, result) = match choices.below(14) {
+        0..=3 => (Act::Create(a, id), std::os::unix::fs::symlink(id.to_string(), path(a))),
+        4..=5 => (Act::Rename(a, b), std::fs::rename(path(a), path(b))),
+        6 => (Act::RenameNew(a, b), renameat2(&path(a), &path(b), RenameFlags::NOREPLACE)),
+        7 => (Act::Exchange(a, b), renameat2(&path(a), &path(b), RenameFlags::EXCHANGE)),
+        8..=9 => (Act::Unlink(a), std::fs::remove_file(path(a))),
+        10..=11 => (Act::TryLock(who), flock(file, FlockOperation::NonBlockingLockExclusive)),
+        _ => (Act::Unlock(who), flock(file, FlockOperation::Unlock)),
+    };
+    let refusals: &[i32] = match act {
+        Act::Create(..) => &[libc::EEXIST],
+        Act::Rename(..) | Act::Exchange(..) | Act::Unlink(_) => &[libc::ENOENT],
+        Act::RenameNew(..) => &[libc::EEXIST, libc::ENOENT],
+        Act::TryLock(_) => &[libc::EAGAIN],
+        Act::Unlock(_) => &[],
+    };
+    Op { act, done: seen(result, refusals), overlapped: false }
+}
+
+/// Marks the renames that ran at the same time as another one of one of their names.
+fn mark_overlapping(calls: &mut [Call<Op>]) {
+    let all: Vec<Call<Op>> = calls.to_vec();
+    for (place, call) in calls.iter_mut().enumerate() {
+        let Some(names) = call.operation.act.renamed() else { continue };
+        let end = |call: &Call<Op>| call.returned.unwrap_or(u64::MAX);
+        call.operation.overlapped = all.iter().enumerate().any(|(other_place, other)| {
+            other_place != place
+                && other.called <= end(call)
+                && call.called <= end(other)
+                && other
+                    .operation
+                    .act
+                    .renamed()
+                    .is_some_and(|o| o.iter().any(|n| names.contains(n)))
+        });
     }
 }
 
+/// The last calls of the shortest beginning of a history that no order explains.
+fn shortest_failure(calls: &[Call<Op>]) -> Vec<Call<Op>> {
+    let until = |end: u64| -> Vec<Call<Op>> {
+        let begun = calls.iter().filter(|call| call.called <= end);
+        begun
+            .map(|call| Call { returned: call.returned.filter(|at| *at <= end), ..call.clone() })
+            .collect()
+    };
+    let mut ends: Vec<u64> = calls.iter().filter_map(|call| call.returned).collect();
+    ends.sort_unstable();
+    let fails = |end: &u64| linearize::<Names>(BTreeMap::new(), &until(*end)).is_err();
+    let at = ends.partition_point(|end| !fails(end)).min(ends.len() - 1);
+    let mut last = until(ends[at]);
+    last.sort_by_key(|call| call.called);
+    last.split_off(last.len().saturating_sub(30))
+}
+
 #[test]
-fn names_change_in_one_order_that_all_mounts_share_although_connections_break() {
-    const CALLS_EACH: usize = 300;
+fn names_and_locks_change_in_one_order_that_all_mounts_share_although_connections_break() {
+    const CALLS_EACH: usize = 400;
     let volume = Volume::format(1, 1);
     let proxies: Vec<Proxy> = (0..MOUNTS).map(|_| Proxy::start(volume.meta.address())).collect();
     // No name is believed for longer than it takes to ask: a cached name is not in the order.
     let mounts: Vec<Mounted> =
         proxies.iter().map(|proxy| volume.mount_through(proxy, &["--ttl", "0s"])).collect();
     std::fs::create_dir(mounts[0].path("d")).unwrap();
+    File::create(mounts[0].path("lock")).unwrap();
+    // Open until all have ended: a close would give the lock up, and is in no history.
+    let locks: Vec<File> = mounts
+        .iter()
+        .map(|mount| File::options().write(true).open(mount.path("lock")).unwrap())
+        .collect();
     // A mount whose connection is cut while it starts ends with an error; each answers by now.
     for mount in &mounts {
         assert!(mount.path("d").is_dir());
@@ -253,8 +316,9 @@ fn names_change_in_one_order_that_all_mounts_share_although_connections_break() 
     let calls: Vec<Call<Op>> = std::thread::scope(|scope| {
         let workers: Vec<_> = mounts
             .iter()
+            .zip(&locks)
             .enumerate()
-            .map(|(who, mount)| {
+            .map(|(who, (mount, file))| {
                 scope.spawn(move || {
                     let mut choices = Choices(0xabcd + 77 * who as u64);
                     let directory = mount.path("d");
@@ -262,7 +326,7 @@ fn names_change_in_one_order_that_all_mounts_share_although_connections_break() 
                         .map(|number| {
                             let id = (who * CALLS_EACH + number) as u32;
                             let called = clock();
-                            let operation = act(&directory, &mut choices, id);
+                            let operation = act(&directory, (file, who as u32), &mut choices, id);
                             Call { operation, called, returned: Some(clock()) }
                         })
                         .collect::<Vec<_>>()
@@ -285,35 +349,19 @@ fn names_change_in_one_order_that_all_mounts_share_although_connections_break() 
         calls
     });
     assert!(cuts > 20, "only {cuts} cuts");
-    let done = |op: &Op| match op {
-        Op::Create { done, .. }
-        | Op::Rename { done, .. }
-        | Op::Exchange { done, .. }
-        | Op::Unlink { done, .. } => *done,
-        Op::RenameNew { done, .. } => done.map(|done| done.is_ok()),
-    };
-    let calls: Vec<Call<Op>> = calls
+    let mut calls: Vec<Call<Op>> = calls
         .into_iter()
-        .map(|call| match done(&call.operation) {
-            None => Call { returned: None, ..call },
-            Some(_) => call,
+        .map(|call| Call {
+            returned: call.returned.filter(|_| call.operation.done.is_some()),
+            ..call
         })
         .collect();
-    let took_effect = calls.iter().filter(|call| done(&call.operation) == Some(true)).count();
+    mark_overlapping(&mut calls);
+    let took_effect = calls.iter().filter(|call| call.operation.done == Some(Ok(()))).count();
     assert!(took_effect > CALLS_EACH, "only {took_effect} operations took effect");
-    if let Err(order) = linearize::<Names>(BTreeMap::new(), &calls) {
-        let mut rest: Vec<&Call<Op>> = (0..calls.len())
-            .filter(|place| !order.contains(place))
-            .map(|place| &calls[place])
-            .collect();
-        rest.sort_by_key(|call| call.called);
-        rest.truncate(12);
-        panic!(
-            "no order explains more than {} of {} calls; then {rest:#?}",
-            order.len(),
-            calls.len()
-        );
+    if linearize::<Names>(BTreeMap::new(), &calls).is_err() {
+        panic!("no order explains what happened: {:#?}", shortest_failure(&calls));
     }
-    drop(mounts);
+    drop((locks, mounts));
     volume.assert_fsck_clean();
 }

@@ -15,8 +15,8 @@ pub trait Sequential {
     /// An operation with what was seen of its outcome.
     type Operation;
 
-    /// The state after the operation; `None` if its outcome cannot be had in this state.
-    fn apply(state: &Self::State, operation: &Self::Operation) -> Option<Self::State>;
+    /// The states that the operation may lead to; none if its outcome cannot be had in this state.
+    fn apply(state: &Self::State, operation: &Self::Operation) -> Vec<Self::State>;
 }
 
 /// An operation and when it ran, on one clock for all.
@@ -32,10 +32,8 @@ pub struct Call<O> {
 }
 
 struct Frame<S> {
-    state: S,
-    /// Calls that may be next, and how many of them have been tried.
-    candidates: Vec<usize>,
-    tried: usize,
+    /// What may come next and has not been tried: a call and the state it leads to.
+    next: Vec<(usize, S)>,
     /// The call that led here.
     by: Option<usize>,
 }
@@ -53,23 +51,21 @@ pub fn linearize<M: Sequential>(
     let mut seen: HashSet<(Vec<u64>, M::State)> = HashSet::new();
     let mut longest: Vec<usize> = Vec::new();
     let mut path: Vec<usize> = Vec::new();
-    let candidates = next_calls(calls, &order, &done);
-    let mut stack = vec![Frame { state: begin, candidates, tried: 0, by: None }];
+    let mut stack = vec![Frame { next: next_steps::<M>(&begin, calls, &order, &done), by: None }];
     if certain == 0 {
         return Ok(path);
     }
     while let Some(frame) = stack.last_mut() {
-        let Some(&place) = frame.candidates.get(frame.tried) else {
-            let frame = stack.pop().expect("looked at above");
-            if let Some(place) = frame.by {
+        let Some((place, state)) = frame.next.pop() else {
+            let by = frame.by;
+            stack.pop();
+            if let Some(place) = by {
                 path.pop();
                 done[place / 64] &= !(1 << (place % 64));
                 done_certain -= usize::from(calls[place].returned.is_some());
             }
             continue;
         };
-        frame.tried += 1;
-        let Some(state) = M::apply(&frame.state, &calls[place].operation) else { continue };
         done[place / 64] |= 1 << (place % 64);
         if !seen.insert((done.clone(), state.clone())) {
             done[place / 64] &= !(1 << (place % 64));
@@ -83,21 +79,34 @@ pub fn linearize<M: Sequential>(
         if done_certain == certain {
             return Ok(path);
         }
-        let candidates = next_calls(calls, &order, &done);
-        stack.push(Frame { state, candidates, tried: 0, by: Some(place) });
+        let next = next_steps::<M>(&state, calls, &order, &done);
+        stack.push(Frame { next, by: Some(place) });
     }
     Err(longest)
 }
 
-/// Calls that may take effect next: not done, and called before any other one that is not done
-/// returned. Those whose outcome is unknown come last.
-fn next_calls<O>(calls: &[Call<O>], order: &[usize], done: &[u64]) -> Vec<usize> {
+/// Calls that may take effect next (not done, and called before any other one that is not done
+/// returned) and what they lead to; the first to try is the last.
+fn next_steps<M: Sequential>(
+    state: &M::State,
+    calls: &[Call<M::Operation>],
+    order: &[usize],
+    done: &[u64],
+) -> Vec<(usize, M::State)> {
     let open = || order.iter().copied().filter(|place| done[place / 64] >> (place % 64) & 1 == 0);
     let first_return = open().filter_map(|place| calls[place].returned).min().unwrap_or(u64::MAX);
     let mut next: Vec<usize> =
         open().take_while(|place| calls[*place].called <= first_return).collect();
+    // Those whose outcome is unknown are tried last.
     next.sort_by_key(|place| calls[*place].returned.is_none());
-    next
+    let mut steps: Vec<(usize, M::State)> = next
+        .into_iter()
+        .flat_map(|place| {
+            M::apply(state, &calls[place].operation).into_iter().map(move |after| (place, after))
+        })
+        .collect();
+    steps.reverse();
+    steps
 }
 
 #[cfg(test)]
@@ -116,10 +125,10 @@ mod tests {
     impl Sequential for Register {
         type State = u8;
         type Operation = Op;
-        fn apply(state: &u8, operation: &Op) -> Option<u8> {
+        fn apply(state: &u8, operation: &Op) -> Vec<u8> {
             match operation {
-                Op::Write(value) => Some(*value),
-                Op::Read(seen) => (seen == state).then_some(*state),
+                Op::Write(value) => vec![*value],
+                Op::Read(seen) => (seen == state).then_some(*state).into_iter().collect(),
             }
         }
     }
