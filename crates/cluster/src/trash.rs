@@ -138,7 +138,12 @@ pub fn restore_trash(
                 }
                 alive.beat()?;
                 job.advance(1)?;
-                let back = put_back(alive.session, &one.item)?;
+                // Below a directory that stays in the trash it would still be there.
+                let back = if done.get(&one.item.parent) == Some(&false) {
+                    Err("the directory that it was in stays in the trash".to_owned())
+                } else {
+                    put_back(alive.session, &one.item)?
+                };
                 done.insert(one.item.attr.ino, back.is_ok());
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let shown = one.path.as_deref().map_or_else(|| text(&one.item.name), text);

@@ -22,6 +22,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Most bytes copied for one request, which cannot be interrupted; the caller asks for the rest.
+const COPY_BYTES_MAX: u64 = 64 << 30;
+
 /// Flags of open(2), rename(2), fallocate(2), lseek(2) and setxattr(2) on Linux that are looked at
 /// here.
 const O_ACCMODE: i32 = 3;
@@ -113,12 +116,13 @@ impl RingFs {
     }
 
     /// The permission bits that remain of `perm` (those it has, if none) when somebody without
-    /// privileges truncates a file or changes its owner.
-    fn perm_without_set_id(&self, ino: u64, perm: Option<u16>) -> FsResult<u16> {
+    /// privileges truncates a file or changes its owner; none if there is nothing to change.
+    fn perm_without_set_id(&self, ino: u64, perm: Option<u16>) -> FsResult<Option<u16>> {
         let looked = self.vfs.getattr(inode(ino)).map_err(|e| errno("setattr", ino, &e))?;
-        let perm = perm.unwrap_or(looked.attr.perm);
+        let now = perm.unwrap_or(looked.attr.perm);
         // A directory's set-group-id bit means inheritance and stays.
-        Ok(if looked.attr.is_dir() { perm } else { without_set_id(perm) })
+        let remains = if looked.attr.is_dir() { now } else { without_set_id(now) };
+        Ok(if remains == now { perm } else { Some(remains) })
     }
 
     /// Walks a directory from a listing's offset. `push` answers true when it is full.
@@ -328,7 +332,7 @@ impl Filesystem for RingFs {
     fn setattr(&self, req: &Request<'_>, ino: u64, set: &wire::SetAttr) -> FsResult<AttrReply> {
         let mut perm = set.mode.map(|mode| (mode & 0o7777) as u16);
         if set.kill_suidgid {
-            perm = Some(self.perm_without_set_id(ino, perm)?);
+            perm = self.perm_without_set_id(ino, perm)?;
         }
         let change = SetAttr {
             perm,
@@ -561,7 +565,8 @@ impl Filesystem for RingFs {
         let to = Place { ino: inode(range.ino_out), offset: range.offset_out };
         // Inline data and the like are read and written by this thread.
         about_to_work();
-        let done = self.vfs.copy_range(from, to, range.len, self.is_privileged(req));
+        let len = range.len.min(COPY_BYTES_MAX);
+        let done = self.vfs.copy_range(from, to, len, self.is_privileged(req));
         done.map_err(|e| errno("copy_file_range", ino, &e))
     }
 

@@ -47,12 +47,15 @@ if kind % 2 == 1 then
       writes[#writes + 1] = records
     end
   else
-    local records = ARGV[3]
+    local records, before = ARGV[3], nil
     for at = 1, #records, 24 do
       local len = unpack('>I4', records, at + 4)
       local pos = top_pos
       if pos + len > CHUNK then return '\248' .. attr end
-      local chunk = fmt('%d', top_chunk)
+      local chunk, slice = fmt('%d', top_chunk), sub(records, at + 8, at + 15)
+      -- Nor may a slice go on in the next chunk: a slice belongs to one.
+      if slice == before and writes[#writes - 1] ~= chunk then return '\248' .. attr end
+      before = slice
       local record = pack('>I4', pos) .. sub(records, at + 4, at + 23)
       if writes[#writes - 1] == chunk then
         writes[#writes] = writes[#writes] .. record

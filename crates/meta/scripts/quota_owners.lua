@@ -4,6 +4,7 @@
 -- quota_count.lua, each once, for its flag tells.
 local extras = tonumber(call('HGET', C, 'extras') or '0')
 if ARGV[1] == '0' then
+  call('DEL', P .. '~')  -- works when memory is full
   extras = extras - extras % 4
 elseif extras % 2 == 0 then
   if ARGV[1] == '1' then extras = extras + 1 end

@@ -7,7 +7,7 @@
 -- attributes | what became of the inode that had the new name (1: 255 none, 3 exchanged, else
 -- the fate) | that inode (8) | length (1) | its attributes | freed extent records. 246 instead of 0
 -- if both names lead to the same inode: nothing was changed.
--- Errors: ESTALE, ENOTDIR, ENOENT, EEXIST, EISDIR, ENOTEMPTY, EINVAL (into itself), ELOOP, EIO,
+-- Errors: ESTALE, ENOTDIR, ENOENT, EEXIST, EISDIR, ENOTEMPTY, EPERM (the trash), EINVAL (into itself), ELOOP, EIO,
 -- EXDEV (the directory counts to another tree), EDQUOT.
 -- Invariants: the directories stay a tree (no directory moves below itself: the walk up and the
 -- move are one script); counts and parent pointers follow.
@@ -67,6 +67,11 @@ if dst and mode == 0 then
   if ddir and not sdir then return '\21' end
   if sdir and not ddir then return '\20' end
   if ddir and unpack('>I4', dattr, 17) > 0 then return '\39' end
+end
+-- While the trash is on, its own directories stay where they are.
+if S[8] and S[8] % 8 >= 4 and (unpack('>I2', sattr, 3) % 2048 >= 1024
+    or dst and unpack('>I2', dattr, 3) % 2048 >= 1024) then
+  return '\1'
 end
 local q, smoves, stree, dmoves, dtree
 if nflags % 1024 >= 512 or oflags % 1024 >= 512 or unpack('>I2', sattr, 3) % 1024 >= 512

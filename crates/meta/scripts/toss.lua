@@ -11,7 +11,7 @@ local function toss(ino, attr, pl, name, now)
   local top, keep = sub(trash, 1, 8), unpack('>I4', trash, 9)
   local tkey, tfield, tl = where(top)
   local tattr = call('HGET', tkey, tfield)
-  if not tattr or unpack('>I4', tattr, 5) == 0 then return nil end
+  if not tattr or unpack('>I4', tattr, 5) == 0 or ino == top then return nil end
   local function hash(text) return tonumber(sub(redis.sha1hex(text), 1, 8), 16) end
 
   -- Few directories: what expires within an hour of a day's keeping expires together.

@@ -6,6 +6,7 @@ local extras = tonumber(call('HGET', C, 'extras') or '0')
 local had = extras % 8 >= 4 and 4 or 0
 local keep, now = tonumber(ARGV[1]), ARGV[2]
 if keep == 0 then
+  call('DEL', P .. '~')  -- works when memory is full
   if extras - had == 0 then
     call('HDEL', C, 'extras')
   else

@@ -73,7 +73,9 @@ struct Wait {
     answer: LockAnswer,
 }
 
-/// What the server must be told once it answers again.
+/// What the server must be told once it answers again. Until then its owner gets no new lock on the
+/// file: settling would take that away.
+#[derive(Clone, Copy, PartialEq)]
 struct Unsettled {
     ino: InodeId,
     key: Key,
@@ -107,6 +109,8 @@ pub(crate) struct Locks {
     next_ticket: AtomicU64,
     /// A wait could not be asked for again, or something is unsettled.
     troubled: AtomicBool,
+    /// Held while that is set right.
+    settling: Mutex<()>,
     jobs: (Sender<Job>, Receiver<Job>),
 }
 
@@ -118,6 +122,7 @@ impl Locks {
             files: AtomicUsize::new(0),
             next_ticket: AtomicU64::new(1),
             troubled: AtomicBool::new(false),
+            settling: Mutex::new(()),
             // As many jobs as waits and lock requests under way at most.
             jobs: unbounded(),
         }
@@ -176,6 +181,10 @@ impl Locks {
         left
     }
 
+    fn is_waiting(&self, ticket: LockTicket) -> bool {
+        self.table.lock().waits.contains_key(&ticket)
+    }
+
     fn take(&self, ticket: LockTicket) -> Option<Wait> {
         self.table.lock().waits.remove(&ticket)
     }
@@ -195,6 +204,11 @@ impl Locks {
                 return;
             }
         }
+    }
+
+    fn is_unsettled(&self, ino: InodeId, key: Key) -> bool {
+        let table = self.table.lock();
+        table.unsettled.iter().any(|unsettled| (unsettled.ino, unsettled.key) == (ino, key))
     }
 
     /// Messages about grants may have been lost.
@@ -241,9 +255,6 @@ impl Vfs {
     /// [`Self::interrupt_lock`]; EDEADLK. Holds no thread meanwhile.
     pub fn lock(&self, ino: InodeId, request: &LockRequest, wait: Option<u64>, answer: LockAnswer) {
         let key = (request.kind, request.owner);
-        if self.locks.troubled.load(Ordering::SeqCst) {
-            self.settle_locks();
-        }
         // Others may read once an exclusive lock becomes a shared one.
         if !request.exclusive
             && self.locks.owns(ino, key)
@@ -260,6 +271,14 @@ impl Vfs {
             wait: None,
         };
         self.locks.begin(ino, key, Some(request.handle));
+        // From now on the owner counts as one who may have locks: nothing more becomes unsettled.
+        if self.locks.troubled.load(Ordering::SeqCst) || self.locks.is_unsettled(ino, key) {
+            self.settle_locks();
+            if self.locks.is_unsettled(ino, key) {
+                self.locks.end(ino, key, None);
+                return answer(Err(Errno::EIO.into()));
+            }
+        }
         match wait {
             Some(request) => {
                 let ticket = LockTicket(self.locks.next_ticket.fetch_add(1, Ordering::Relaxed));
@@ -306,6 +325,9 @@ impl Vfs {
                 }
                 Err(error) => {
                     let unsure = !matches!(error, MetaError::Posix(_));
+                    if unsure {
+                        self.locks.troubled.store(true, Ordering::SeqCst);
+                    }
                     self.locks.end(ino, key, unsure.then_some(true));
                     return answer(Err(no_room(error.into())));
                 }
@@ -456,6 +478,8 @@ impl Vfs {
                 Ok(())
             }
             Err(error) => {
+                // Grants to others here may have been in a reply that never came: they ask.
+                self.locks.troubled.store(true, Ordering::SeqCst);
                 self.locks.end(ino, key, None);
                 Err(error.into())
             }
@@ -508,12 +532,20 @@ impl Vfs {
 
     /// Tells the server what it could not be told. Called at every heartbeat.
     pub(crate) fn settle_locks(&self) {
+        let _one_at_a_time = match self.locks.settling.try_lock() {
+            Some(guard) => guard,
+            None => {
+                ringfs_link::about_to_wait();
+                self.locks.settling.lock()
+            }
+        };
         if !self.locks.troubled.swap(false, Ordering::SeqCst) {
             return;
         }
         self.locks.ask_again();
-        let unsettled = std::mem::take(&mut self.locks.table.lock().unsettled);
-        for Unsettled { ino, key, range, ticket } in unsettled {
+        let unsettled = self.locks.table.lock().unsettled.clone();
+        for one in unsettled {
+            let Unsettled { ino, key, range, ticket } = one;
             let withdrawn = match ticket {
                 None => Ok(false),
                 Some(ticket) => self.session.cancel_lock(ino, key.0, key.1, ticket).map(|done| {
@@ -526,11 +558,16 @@ impl Vfs {
                 Ok(false) => self.give_up(ino, key, range),
                 Err(error) => Err(error.into()),
             };
-            match settled {
-                Ok(()) => {}
-                // All its locks are gone.
-                Err(VfsError::Meta(cause)) if matches!(*cause, MetaError::Fenced) => {}
-                Err(_) => self.keep_unsettled(ino, key, range, ticket),
+            // Fenced: all its locks are gone.
+            let is_done = match settled {
+                Ok(()) => true,
+                Err(VfsError::Meta(cause)) => matches!(*cause, MetaError::Fenced),
+                Err(_) => false,
+            };
+            if is_done {
+                self.locks.table.lock().unsettled.retain(|other| *other != one);
+            } else {
+                self.locks.troubled.store(true, Ordering::SeqCst);
             }
         }
     }
@@ -568,7 +605,24 @@ impl Vfs {
         // The order in which they came, should the server have forgotten them.
         waits.sort_unstable_by_key(|(ticket, ..)| *ticket);
         for (ticket, ino, ask) in waits {
-            self.ask_for(ino, ticket, &ask);
+            // Those before it may have taken their time.
+            if self.locks.is_waiting(ticket) {
+                self.ask_for(ino, ticket, &ask);
+                self.abandon_if_ended(ino, ticket, &ask);
+            }
+        }
+    }
+
+    /// A wait that has been asked for again may have ended meanwhile (a signal; a grant, given up
+    /// since): then nobody here would ever give up what the server has of it now.
+    fn abandon_if_ended(&self, ino: InodeId, ticket: LockTicket, ask: &LockAsk) {
+        let key = (ask.kind, ask.owner);
+        let mut table = self.locks.table.lock();
+        let owns = table.owned.get(&ino).is_some_and(|owners| owners.contains_key(&key));
+        if !owns && !table.waits.contains_key(&ticket) {
+            table.unsettled.push(Unsettled { ino, key, range: ask.range, ticket: Some(ticket) });
+            drop(table);
+            self.locks.troubled.store(true, Ordering::SeqCst);
         }
     }
 

@@ -9,6 +9,8 @@ use ringfs_meta::FileKind;
 const REMOVED_MAX: u32 = 1024;
 /// Names removed at once from one directory that was not empty any more.
 const CLEARED_MAX: u32 = 256;
+/// How deep such directories are gone into after one heartbeat.
+const CLEAR_DEPTH_MAX: u32 = 16;
 /// A turn lasts so many heartbeats: when its mount has died another follows after that time.
 const TURN_BEATS: u32 = 10;
 
@@ -44,8 +46,14 @@ impl Vfs {
             let page = self.session.readdir(slot.directory, 0, left, false)?;
             for item in &page.items {
                 left = left.saturating_sub(1);
-                if !self.remove_expired(slot.directory, &item.name, item.kind)? {
-                    left = left.saturating_sub(self.clear(item.ino)?);
+                // What cannot be removed, for whatever reason, holds up nothing behind it.
+                match self.remove_expired(slot.directory, &item.name, item.kind) {
+                    Ok(true) => {}
+                    Ok(false) => left = left.saturating_sub(self.clear(item.ino, CLEAR_DEPTH_MAX)?),
+                    Err(error @ VfsError::Posix(_)) => {
+                        tracing::warn!(ino = %item.ino, %error, "it stays in the trash");
+                    }
+                    Err(error) => return Err(error),
                 }
             }
             if page.items.is_empty() && page.next.is_none() {
@@ -57,12 +65,15 @@ impl Vfs {
 
     /// Deletes a part of what another mount has put into a directory after it was deleted. It goes
     /// into the trash in its turn. Returns how many names there were.
-    fn clear(&self, dir: InodeId) -> Result<u32, VfsError> {
+    fn clear(&self, dir: InodeId, depth: u32) -> Result<u32, VfsError> {
         let page = self.session.readdir(dir, 0, CLEARED_MAX, false)?;
+        let mut names = page.items.len() as u32;
         for item in &page.items {
-            self.remove_expired(dir, &item.name, item.kind)?;
+            if !self.remove_expired(dir, &item.name, item.kind)? && depth > 0 {
+                names += self.clear(item.ino, depth - 1)?;
+            }
         }
-        Ok(page.items.len() as u32)
+        Ok(names)
     }
 
     /// False if it is a directory with something in it.

@@ -141,11 +141,13 @@ impl Vfs {
             }
             event @ (Event::Deaf | Event::Reset) => {
                 tracing::warn!("the connection that pushes changes was lost; caches are emptied");
-                self.deaf.store(event == Event::Deaf, Ordering::SeqCst);
+                self.deaf.store(true, Ordering::SeqCst);
                 self.changes.note_all();
                 for node in self.nodes.all() {
                     self.forget_cached(node.ino);
                 }
+                // Only now is nothing left of the time in between.
+                self.deaf.store(event == Event::Deaf, Ordering::SeqCst);
                 self.locks.ask_again();
             }
             Event::Lock(grant) => self.pass_grant(grant),
@@ -193,9 +195,8 @@ impl Vfs {
         let mut pulse = Pulse::default();
         let mut beats = 0u64;
         while !self.is_stopping() {
-            match self.beat(&pulse) {
-                Ok(next) => pulse = next,
-                Err(error) => self.note_beat_failure(&error),
+            if let Err(error) = self.beat(&mut pulse) {
+                self.note_beat_failure(&error);
             }
             self.settle_locks();
             beats += 1;
@@ -213,25 +214,30 @@ impl Vfs {
         }
     }
 
-    fn beat(&self, last: &Pulse) -> Result<Pulse, VfsError> {
+    /// One heartbeat, and what it asks for. `pulse` is what the last one answered: the next one
+    /// acknowledges its orphans, so it is kept whatever fails afterwards.
+    fn beat(&self, pulse: &mut Pulse) -> Result<(), VfsError> {
         // While an inode's victim lock is held for reading an open may be under way; so look
         // under the lock, and drop what is cached so that a later open asks the server.
         let holds: Vec<InodeId> =
-            last.orphans.iter().copied().filter(|ino| self.hold_if_open(*ino)).collect();
+            pulse.orphans.iter().copied().filter(|ino| self.hold_if_open(*ino)).collect();
         let epoch = self.placements.epoch();
         self.session.refill_slices()?;
         let oldest_slice = Some(self.session.oldest_slice()?);
         let beat = Beat { holds: &holds, oldest_slice, epoch };
-        let pulse = self.session.heartbeat(&beat)?;
+        *pulse = self.session.heartbeat(&beat)?;
         // Only now does the server hold them; who closed before that released nothing.
         holds.iter().for_each(|ino| self.hold(*ino));
         if pulse.epoch != epoch {
             self.placements.refresh(&self.session, &self.store, pulse.epoch)?;
         }
         for ino in self.session.purgeable(PURGE_MAX)? {
-            self.purge(ino)?;
+            // One that cannot go holds up no other.
+            if let Err(error) = self.purge(ino) {
+                tracing::warn!(%ino, %error, "an unlinked file could not be removed yet");
+            }
         }
-        Ok(pulse)
+        Ok(())
     }
 
     fn hold_if_open(&self, ino: InodeId) -> bool {

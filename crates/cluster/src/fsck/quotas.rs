@@ -102,8 +102,8 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// Whether an inode counts to the tree of its directory, as far as that can be told: a file with
-/// several names may have some elsewhere, and one without a name has no directory.
+/// Whether a directory counts to the tree of the one that it is in. Of other inodes that cannot be
+/// told: a file counts where its first name was, which may be gone. The trash counts to none.
 fn lies_right(
     census: &Census,
     ino: InodeId,
@@ -111,6 +111,9 @@ fn lies_right(
     tree: Option<Quota>,
     tree_of: &TreeOf<'_>,
 ) -> bool {
+    if facts.kind != FileKind::Directory || facts.flags.has(AttrFlags::TRASH) {
+        return true;
+    }
     let Some((dir, _)) = facts.named_in.filter(|_| facts.names == 1) else { return true };
     let Some(parent) = census.inodes.get(&dir) else { return true };
     if parent.flags.has(AttrFlags::TRASH) {
