@@ -288,6 +288,11 @@ fn appends_do_not_cross_chunks_and_stale_epochs_are_refused() {
     let long = [extent(0, 11, 3)];
     assert!(matches!(s.commit(a, &request(CommitData::AppendExtents(&long), 3)).unwrap(),
         Commit::Straddles(attr) if attr.size == CHUNK_BYTES - 10));
+    // Nor may a slice go on in the next chunk, though each of its records fits: freeing either chunk
+    // would take the blocks of the other.
+    let two = [extent(0, 10, 3), extent(0, 5, 3)];
+    assert!(matches!(s.commit(a, &request(CommitData::AppendExtents(&two), 3)).unwrap(),
+        Commit::Straddles(attr) if attr.size == CHUNK_BYTES - 10));
     let cut = [extent(0, 10, 3), extent(0, 5, 4)];
     let c = done(s.commit(a, &request(CommitData::AppendExtents(&cut), 3)).unwrap());
     assert_eq!((c.attr.size, c.placed_at), (CHUNK_BYTES + 5, CHUNK_BYTES - 10));

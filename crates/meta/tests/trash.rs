@@ -76,6 +76,39 @@ fn the_last_name_goes_into_the_trash_in_the_same_script() {
 }
 
 #[test]
+fn the_trash_is_not_renamed_nor_replaced_while_it_is_on() {
+    let f = Fixture::new();
+    let s = &f.session;
+    f.volume.set_trash(DAY, t(1)).unwrap();
+    let trash = f.volume.trash().unwrap().unwrap().directory;
+    s.create(ROOT, b"d", &dir(), t(2)).unwrap();
+    let rename = |old: &[u8], new: &[u8], mode| {
+        s.rename(ROOT, old, ROOT, new, mode, Victim::Unknown, t(3)).map(|_| ())
+    };
+    for (old, new, mode) in [
+        (&b"d"[..], &b".trash"[..], RenameMode::Replace),
+        (b".trash", b"e", RenameMode::NoReplace),
+        (b".trash", b"d", RenameMode::Exchange),
+        (b"d", b".trash", RenameMode::Exchange),
+    ] {
+        assert_eq!(posix(rename(old, new, mode).unwrap_err()), Errno::EPERM, "{mode:?}");
+    }
+    assert_eq!(s.lookup(ROOT, b".trash").unwrap().attr.ino, trash);
+    f.volume.set_trash(Duration::ZERO, t(4)).unwrap();
+    rename(b".trash", b"e", RenameMode::NoReplace).unwrap();
+}
+
+#[test]
+fn the_trash_is_cleared_when_memory_is_full() {
+    let f = Fixture::new();
+    f.volume.set_trash(DAY, t(1)).unwrap();
+    f.server.config_set("maxmemory", "1");
+    assert!(f.volume.trash_turn(f.session.id(), Duration::from_secs(100)).unwrap().0);
+    f.volume.set_trash(Duration::ZERO, t(2)).unwrap();
+    f.server.config_set("maxmemory", "0");
+}
+
+#[test]
 fn one_session_at_a_time_clears_the_trash() {
     let f = Fixture::new();
     let lasts = Duration::from_secs(100);
