@@ -4,13 +4,11 @@ use crate::credentials::Credentials;
 use crate::failure::{Exit, Failure, from_link};
 use crate::output::Surroundings;
 use crate::volume_url::VolumeUrl;
-use parking_lot::Mutex;
-use ringfs_base::{Epoch, NodeName};
-use ringfs_cluster::{ClusterError, Subject};
+use ringfs_base::Epoch;
+use ringfs_cluster::{Addresses, ClusterError, Membership, Ring, Subject};
 use ringfs_link::Endpoint;
 use ringfs_meta::{MetaError, Session, Volume, VolumeConfig};
-use ringfs_ring::{StatusOverlay, Table};
-use ringfs_store::{Node, RingPlacement, Store, StoreConfig};
+use ringfs_store::{Store, StoreConfig};
 use ringfs_vfs::{Placements, VfsError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,29 +17,16 @@ use std::time::Duration;
 /// patience: its programs should not notice a restart.
 const TOOL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Attempts to read the ring's table and the list of nodes at one epoch.
-const READ_ATTEMPTS: usize = 5;
-
 /// A volume that was opened, with its ring.
 pub struct OpenVolume {
     /// Where its metadata are.
     pub endpoint: Endpoint,
     /// The volume.
     pub volume: Volume,
-    /// Its record, nodes included.
+    /// Its record.
     pub config: Arc<VolumeConfig>,
     /// Its ring.
-    pub table: Arc<Table>,
-}
-
-/// The volume's nodes with a store over them.
-pub struct Blocks {
-    /// The nodes, in the store's order.
-    pub nodes: Vec<Node>,
-    /// Where blocks are.
-    pub placement: Arc<RingPlacement>,
-    /// The store.
-    pub store: Arc<Store>,
+    pub ring: Ring,
 }
 
 /// How patient whoever opens a volume is.
@@ -66,85 +51,33 @@ pub fn open(
         Patience::Tool => Volume::open_with_patience(endpoint, timeouts, name, TOOL_PATIENCE),
         Patience::Mount => Volume::open(endpoint, timeouts, name),
     }?;
-    let (table, config) = read_ring(&volume)?;
-    Ok(OpenVolume { endpoint: url.endpoint.clone(), volume, config, table })
+    let ring = Ring::read(&volume)?;
+    let config = volume.config();
+    Ok(OpenVolume { endpoint: url.endpoint.clone(), volume, config, ring })
 }
 
 impl OpenVolume {
-    /// The nodes with their passwords, and a store over them. Connects to nothing yet.
-    pub fn blocks(&self, credentials: &Credentials) -> Result<Blocks, Failure> {
-        let nodes = nodes_of(&self.config, credentials)?;
-        let placement = Arc::new(placement(&self.table, &nodes, None));
-        let store = Store::new(
-            &self.config.name,
-            self.config.uuid,
-            nodes.clone(),
-            placement.clone(),
-            store_config(&self.config),
-        );
-        Ok(Blocks { nodes, placement, store: Arc::new(store) })
+    /// A store over the volume's nodes, with their passwords, and what keeps it at the ring's state.
+    /// Connects to nothing yet.
+    pub fn membership(&self, surroundings: &Surroundings) -> Result<Arc<Membership>, Failure> {
+        let addresses = addresses(surroundings.credentials.clone());
+        let (volume, ring) = (self.volume.clone(), self.ring.clone());
+        Ok(Arc::new(Membership::new(volume, ring, store_config(&self.config), addresses)?))
     }
 
     /// The volume as the jobs of `ringfs-cluster` want it.
     pub fn subject(&self, surroundings: &Surroundings) -> Result<Subject, Failure> {
-        let blocks = self.blocks(&surroundings.credentials)?;
-        Ok(Subject::new(
-            self.volume.clone(),
-            &self.endpoint,
-            surroundings.timeouts,
-            blocks.store,
-            &blocks.nodes,
-            blocks.placement,
-        ))
-    }
-
-    /// What keeps a mount's store at the ring's epoch.
-    pub fn placements(&self, credentials: Credentials) -> RingPlacements {
-        RingPlacements { credentials, table: Mutex::new(self.table.clone()) }
+        let membership = self.membership(surroundings)?;
+        Ok(membership.subject(&self.endpoint, surroundings.timeouts)?)
     }
 }
 
-/// Table and nodes of the same epoch: they are two reads, and a change may come between them.
-fn read_ring(volume: &Volume) -> Result<(Arc<Table>, Arc<VolumeConfig>), MetaError> {
-    for _ in 0..READ_ATTEMPTS {
-        let (epoch, encoded) = volume.ring()?;
-        if encoded.is_empty() {
-            return Err(MetaError::Corrupt(
-                "the volume has no ring; it was not formatted to the end: destroy it and format \
-                 again"
-                    .to_owned(),
-            ));
-        }
-        let config = volume.reload()?;
-        if volume.ring()?.0 != epoch {
-            continue;
-        }
-        let table = Table::decode(&encoded)
-            .map_err(|e| MetaError::Corrupt(format!("the ring's table cannot be read: {e}")))?;
-        if table.epoch() != epoch {
-            return Err(MetaError::Corrupt(format!(
-                "the ring's table is of epoch {} and should be of {epoch}",
-                table.epoch()
-            )));
-        }
-        return Ok((Arc::new(table), config));
-    }
-    Err(MetaError::Corrupt("the ring changes faster than it can be read".to_owned()))
-}
-
-fn nodes_of(config: &VolumeConfig, credentials: &Credentials) -> Result<Vec<Node>, Failure> {
-    let node = |record: &ringfs_meta::NodeRecord| -> Result<Node, Failure> {
-        let about = |failure: Failure| failure.about(format_args!("node {}", record.name));
-        let endpoint = Endpoint::parse(&record.url).map_err(Failure::from).map_err(about)?;
-        let endpoint = credentials.for_node(&record.name, endpoint).map_err(about)?;
-        Ok(Node { name: record.name.clone(), endpoint })
-    };
-    config.nodes.iter().map(node).collect()
-}
-
-fn placement(table: &Arc<Table>, nodes: &[Node], before: Option<Arc<Table>>) -> RingPlacement {
-    let names: Vec<NodeName> = nodes.iter().map(|node| node.name.clone()).collect();
-    RingPlacement::new(table.clone(), &names, &StatusOverlay::default(), before)
+/// How the record of a node becomes an address with its password.
+fn addresses(credentials: Credentials) -> Addresses {
+    Box::new(move |record| {
+        let endpoint = Endpoint::parse(&record.url).map_err(|e| Failure::from(e).message)?;
+        credentials.for_node(&record.name, endpoint).map_err(|failure| failure.message)
+    })
 }
 
 fn store_config(config: &VolumeConfig) -> StoreConfig {
@@ -159,31 +92,17 @@ fn store_config(config: &VolumeConfig) -> StoreConfig {
     }
 }
 
-/// Keeps a store at the ring's epoch. Blocks that a new table places elsewhere are also looked for
-/// where the table before had them, because they may not have been moved yet.
-pub struct RingPlacements {
-    credentials: Credentials,
-    table: Mutex<Arc<Table>>,
-}
+/// Keeps a mount's store at the ring's epoch.
+pub struct RingPlacements(pub Arc<Membership>);
 
 impl Placements for RingPlacements {
     fn epoch(&self) -> Epoch {
-        self.table.lock().epoch()
+        self.0.ring().epoch()
     }
 
-    fn refresh(&self, session: &Session, store: &Store, now: Epoch) -> Result<Epoch, VfsError> {
-        let mut current = self.table.lock();
-        if current.epoch() == now {
-            return Ok(now);
-        }
-        let (table, config) = read_ring(session.volume())?;
-        let nodes = nodes_of(&config, &self.credentials)
-            .map_err(|failure| MetaError::Corrupt(failure.message))?;
-        let placement = placement(&table, &nodes, Some(current.clone()));
-        store.set_members(nodes, Arc::new(placement));
-        tracing::info!(from = %current.epoch(), to = %table.epoch(), "the ring has a new table");
-        *current = table;
-        Ok(current.epoch())
+    fn refresh(&self, _: &Session, _: &Store, now: Epoch) -> Result<Epoch, VfsError> {
+        let current = self.epoch();
+        if current == now { Ok(now) } else { Ok(self.0.refresh()?.epoch()) }
     }
 }
 
@@ -206,7 +125,9 @@ impl From<MetaError> for Failure {
             MetaError::Posix(_)
             | MetaError::Fenced
             | MetaError::Lost(_)
-            | MetaError::RingConflict { .. } => Failure::plain(text),
+            | MetaError::RingConflict { .. }
+            | MetaError::NotCoordinator => Failure::plain(text),
+            MetaError::RingBusy(_) => Failure::refused(text),
         }
     }
 }

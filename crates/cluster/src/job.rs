@@ -20,6 +20,8 @@ pub struct Progress {
     pub total: u64,
     /// Problems found so far, in the whole job.
     pub problems: u64,
+    /// Bytes moved so far, in the whole job.
+    pub bytes: u64,
 }
 
 impl fmt::Display for Progress {
@@ -44,14 +46,15 @@ pub struct Job {
     state: Mutex<State>,
     changed: Condvar,
     listener: Option<Listener>,
-    /// Most bytes a second; 0 = as fast as possible.
-    bytes_per_second: u64,
 }
 
 #[derive(Default)]
 struct State {
     progress: Progress,
     stopped: bool,
+    paused: bool,
+    /// Most bytes a second; 0 = as fast as possible.
+    bytes_per_second: u64,
     /// Until when the bytes taken so far last at the allowed rate.
     paid_until: Option<Instant>,
 }
@@ -71,9 +74,25 @@ impl Job {
 
     /// Limits the bytes that the job moves in a second; 0 = no limit.
     #[must_use]
-    pub fn limit(mut self, bytes_per_second: u64) -> Job {
-        self.bytes_per_second = bytes_per_second;
+    pub fn limit(self, bytes_per_second: u64) -> Job {
+        self.set_limit(bytes_per_second);
         self
+    }
+
+    /// Limits the bytes that the job moves in a second from now on; 0 = no limit.
+    pub fn set_limit(&self, bytes_per_second: u64) {
+        let mut state = self.state.lock();
+        if state.bytes_per_second != bytes_per_second {
+            state.bytes_per_second = bytes_per_second;
+            state.paid_until = None;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Makes the job wait between two steps until it is told to go on, or to stop.
+    pub fn set_paused(&self, paused: bool) {
+        self.state.lock().paused = paused;
+        self.changed.notify_all();
     }
 
     /// Asks the job to end after its current step. It then returns [`ClusterError::Stopped`].
@@ -115,6 +134,9 @@ impl Job {
     fn update(&self, change: impl FnOnce(&mut Progress)) -> Result<(), ClusterError> {
         let progress = {
             let mut state = self.state.lock();
+            while state.paused && !state.stopped {
+                self.changed.wait(&mut state);
+            }
             if state.stopped {
                 return Err(ClusterError::Stopped);
             }
@@ -130,16 +152,35 @@ impl Job {
     /// Takes leave to move so many bytes: returns when the limit allows it.
     pub(crate) fn spend(&self, bytes: u64) -> Result<(), ClusterError> {
         let mut state = self.state.lock();
-        if self.bytes_per_second > 0 {
-            let now = Instant::now();
-            let begin = state.paid_until.map_or(now, |until| until.max(now));
-            let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
-            state.paid_until = Some(begin + cost);
-            while !state.stopped && Instant::now() < begin {
-                self.changed.wait_until(&mut state, begin);
+        state.progress.bytes += bytes;
+        let mut begin = None;
+        loop {
+            if state.stopped {
+                return Err(ClusterError::Stopped);
             }
+            if state.paused {
+                self.changed.wait(&mut state);
+                continue;
+            }
+            if state.bytes_per_second == 0 {
+                return Ok(());
+            }
+            let now = Instant::now();
+            // Another limit forgets what has been paid, so that a lower one is not waited for long.
+            let begin = match begin.filter(|_| state.paid_until.is_some()) {
+                Some(begin) => begin,
+                None => {
+                    let from = state.paid_until.map_or(now, |until| until.max(now));
+                    let seconds = bytes as f64 / state.bytes_per_second as f64;
+                    state.paid_until = Some(from + Duration::from_secs_f64(seconds));
+                    *begin.insert(from)
+                }
+            };
+            if now >= begin {
+                return Ok(());
+            }
+            self.changed.wait_until(&mut state, begin);
         }
-        if state.stopped { Err(ClusterError::Stopped) } else { Ok(()) }
     }
 }
 
@@ -171,6 +212,29 @@ mod tests {
             job.stop();
             assert!(matches!(waiting.join().unwrap(), Err(ClusterError::Stopped)));
         });
+    }
+
+    #[test]
+    fn a_pause_holds_the_job_and_another_limit_counts_at_once() {
+        let job = Job::new();
+        job.set_paused(true);
+        std::thread::scope(|scope| {
+            let held = scope.spawn(|| job.advance(1));
+            std::thread::sleep(Duration::from_millis(30));
+            assert!(!held.is_finished());
+            job.set_paused(false);
+            held.join().unwrap().unwrap();
+        });
+        let job = Job::new().limit(1);
+        job.spend(1_000_000).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| job.spend(1));
+            std::thread::sleep(Duration::from_millis(30));
+            assert!(!waiting.is_finished());
+            job.set_limit(0);
+            waiting.join().unwrap().unwrap();
+        });
+        assert_eq!(job.progress().bytes, 1_000_001);
     }
 
     #[test]

@@ -33,9 +33,12 @@ pub(crate) enum KeyKind {
 
 /// Keys that belong to the shard as a whole: volume record, ring, control record, heartbeats,
 /// acknowledgements, orphans, holds, slice ranges, owners of shared slices, the counter of fsync, who
-/// has locks and who waits for some, quotas, whose turn it is to clear the trash.
-const RECORDS: [&[u8]; 14] =
-    [b"v", b"ring", b"c", b"b", b"q", b"o", b"h", b"g", b"r", b"barrier", b"ks", b"kw", b"u", b"t"];
+/// has locks and who waits for some, quotas, whose turn it is to clear the trash; former tables, what
+/// is being moved, the nodes' states, what observers see, workers, unreadable files.
+const RECORDS: [&[u8]; 20] = [
+    b"v", b"ring", b"c", b"b", b"q", b"o", b"h", b"g", b"r", b"barrier", b"ks", b"kw", b"u", b"t",
+    b"former", b"mv", b"m", b"obs", b"wk", b"lost",
+];
 
 /// `rfs:{<volume>/<shard>}:`
 pub(crate) fn prefix(volume: &VolumeName, shard: u16) -> Vec<u8> {

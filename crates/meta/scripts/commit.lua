@@ -24,11 +24,14 @@ local old_chunk, old_pos = split(attr, 17)
 if mode >= 16384 and mode < 20480 then return '\21' end
 if mode < 32768 or mode >= 36864 then return '\22' end
 -- Data inline depend on no ring: the epoch of their reply is 0.
-local epoch = kind % 2 == 1 and call('HGET', C, 'epoch') or '0'
+local epoch = '0'
 local top_chunk, top_pos, name = old_chunk, old_pos, fmt('%d', l)
 local writes = {}
 if kind % 2 == 1 then
-  if unpack('>I8', A, 11) + 1 < tonumber(epoch) then
+  local ring = call('HMGET', C, 'epoch', 'floor')
+  epoch = ring[1]
+  local written = unpack('>I8', A, 11)
+  if written + 1 < tonumber(epoch) or written < tonumber(ring[2] or '0') then
     return '\247' .. pack('>I8', tonumber(epoch))
   end
   if kind == 1 then

@@ -9,8 +9,11 @@
 local ino, old = sub(ARGV[2], 1, 8), ARGV[4]
 local key, field, l = where(ino)
 local xkey = P .. 'x' .. fmt('%d', l)
-local epoch = tonumber(call('HGET', C, 'epoch') or '0')
-if unpack('>I8', ARGV[2], 9) + 1 < epoch then return '\247' .. pack('>I8', epoch) end
+local ring = call('HMGET', C, 'epoch', 'floor')
+local epoch, written = tonumber(ring[1] or '0'), unpack('>I8', ARGV[2], 9)
+if written + 1 < epoch or written < tonumber(ring[2] or '0') then
+  return '\247' .. pack('>I8', epoch)
+end
 local now = call('HGET', xkey, ARGV[3])
 if not now or sub(now, 1, #old) ~= old then return '\246\0' end
 local new = ARGV[5] .. sub(now, #old + 1)

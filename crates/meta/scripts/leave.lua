@@ -1,5 +1,6 @@
 -- Fragment: forgets a session: its record, what it remembers of its operations, its holds, its
--- slice ranges and its locks, which others may get by that. From then on it can change nothing.
+-- slice ranges, what it saw of the nodes and its locks, which others may get by that. From then on it
+-- can change nothing.
 local function leave(sid)
   call('DEL', P .. '~')  -- so that this works when memory is full
   local fields, mine = call('HKEYS', C), 'l' .. sid
@@ -10,6 +11,7 @@ local function leave(sid)
   call('ZREM', P .. 'b', sid)
   call('ZREM', P .. 'q', sid)
   call('HDEL', P .. 'g', sid)
+  call('HDEL', P .. 'obs', sid)
   local holds = call('ZRANGE', P .. 'h', 0, -1)
   for i = 1, #holds do
     if sub(holds[i], 9, 16) == sid then call('ZREM', P .. 'h', holds[i]) end

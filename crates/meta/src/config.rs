@@ -105,7 +105,7 @@ pub(crate) fn encode_nodes(nodes: &[NodeRecord]) -> String {
     nodes.iter().map(|node| format!("{} {}\n", node.name, node.url)).collect()
 }
 
-fn decode_nodes(text: &str) -> Option<Vec<NodeRecord>> {
+pub(crate) fn decode_nodes(text: &str) -> Option<Vec<NodeRecord>> {
     text.lines()
         .map(|line| {
             let (name, url) = line.split_once(' ')?;

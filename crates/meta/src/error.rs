@@ -60,6 +60,12 @@ pub enum MetaError {
         /// The epoch it has.
         found: u64,
     },
+    /// Blocks are being moved for an earlier change of the ring; what is told of it follows.
+    #[error("blocks are still being moved for another change of the ring: {0}")]
+    RingBusy(String),
+    /// Another process coordinates the volume by now.
+    #[error("another process coordinates the volume by now")]
+    NotCoordinator,
 }
 
 impl MetaError {
@@ -76,7 +82,9 @@ impl MetaError {
             | MetaError::NewerFormat { .. }
             | MetaError::NoSuchVolume { .. }
             | MetaError::VolumeExists { .. }
-            | MetaError::RingConflict { .. } => Errno::EIO,
+            | MetaError::RingConflict { .. }
+            | MetaError::RingBusy(_)
+            | MetaError::NotCoordinator => Errno::EIO,
         }
     }
 

@@ -45,4 +45,4 @@ pub use types::{
     SessionInfo, SessionRecord, SetAttr, ShareRequest, Shared, SlicesInFlight, Unlinked, Usage,
     Victim, XattrMode, Zeroed,
 };
-pub use volume::{ChunkFound, EntryFound, Volume};
+pub use volume::{ChunkFound, EntryFound, Observed, Report, RingChange, RingState, Token, Volume};

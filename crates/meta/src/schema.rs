@@ -7,8 +7,14 @@
 //! | key | type | holds | because |
 //! | --- | --- | --- | --- |
 //! | `v` | hash | the volume's record, readable fields (shard 0 only) | read once a mount, and by people |
-//! | `c` | hash | the control record: counters (`shares`: times that slices got another owner), limits, ring epoch, `s`+id sessions, `i`+id who they are, `l`+id+lane what each lane did last, `extras` what only some volumes use (1: owners are counted, 2: all are, 4: there is a trash), `trash` its directory and the seconds that it keeps | one HMGET tells a mutation all it must know before it begins |
+//! | `c` | hash | the control record: counters (`shares`: times that slices got another owner), limits, ring epoch, version of the ring's state (`ringv`) and of its overlay, `floor`: oldest epoch under which commits are taken, `s`+id sessions, `i`+id who they are, `l`+id+lane what each lane did last, `extras` what only some volumes use (1: owners are counted, 2: all are, 4: there is a trash), `trash` its directory and the seconds that it keeps | one HMGET tells a mutation all it must know before it begins |
 //! | `ring` | string | the ring's encoded table | |
+//! | `former` | string | the tables before it, newest first, each with its length (4), while blocks are moved | readers look there, too |
+//! | `mv` | string | what is being moved and how far (text of `ringfs-cluster`) | one plan at a time; whoever goes on after a crash knows what was asked for |
+//! | `m` | hash | `lease`: who coordinates, as session (8), token (8), milliseconds (8); `over` the overlay of nodes that are down; `n`+name what is known of a node | verdicts are made by one who holds the newest token |
+//! | `obs` | hash | session: milliseconds (8) and what it last saw of the nodes | two must agree before a node is down |
+//! | `wk` | hash | background workers: how each is, and what is wanted of it | status, pause and throttle from any machine |
+//! | `lost` | hash | inodes with blocks that could not be read, and when | EIO names its file in `ringfs status` |
 //! | `a<n>` | hash | attributes of the inodes 64n to 64n+63, field = number mod 64 | 64 short values in one listpack share the cost of a key (some 90 bytes) |
 //! | `d<dir>:<bucket>` | hash | names: inode (8) and type (1) | below 128 names a listpack, 29 bytes a name instead of 100 |
 //! | `i<ino>` | string | inline data, or the target of a symbolic link | small files need no block server |

@@ -28,6 +28,8 @@ scripts! {
     LOCK_TEST = "lock_test": "plain" "inode" "locks" "lock_test";
     LINK = "link": "begin" "inode" "size" "quota" "border" "name" "grow" "link";
     LOOKUP = "lookup": "plain" "inode" "name" "lookup";
+    MOVE = "move": "plain" "coordinator" "move";
+    OBSERVE = "observe": "plain" "observe";
     OPEN = "open": "plain" "inode" "open";
     PURGE = "purge": "begin" "inode" "size" "quota" "shared" "purge";
     PURGEABLE = "purgeable": "plain" "purgeable";
@@ -47,7 +49,7 @@ scripts! {
     SEAL = "seal": "begin" "seal";
     SESSION_END = "session_end": "plain" "inode" "locks" "leave" "session_end";
     SESSION_START = "session_start": "plain" "session_start";
-    SET_RING = "set_ring": "plain" "set_ring";
+    SET_RING = "set_ring": "plain" "coordinator" "set_ring";
     SETACL = "setacl": "begin" "inode" "setacl";
     SETATTR = "setattr": "begin" "inode" "size" "quota" "shared" "acl" "setattr";
     SHARE = "share": "begin" "inode" "size" "quota" "shared" "share_more" "share";
@@ -58,5 +60,6 @@ scripts! {
     UNLOCK = "unlock": "begin" "inode" "locks" "unlock";
     UNLINK = "unlink": "begin" "inode" "size" "quota" "name" "grow" "shared" "drop" "toss" "unlink";
     USAGE = "usage": "plain" "inode" "quota" "usage";
+    VERDICT = "verdict": "plain" "coordinator" "verdict";
     ZERO = "zero": "begin" "inode" "size" "quota" "shared" "zero";
 }

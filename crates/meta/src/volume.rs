@@ -2,22 +2,23 @@
 
 mod barrier;
 mod quotas;
+mod ring;
 mod scan;
 mod trash;
 mod tree;
 
+pub use ring::{Observed, Report, RingChange, RingState, Token};
 pub use scan::{ChunkFound, EntryFound};
 
 use crate::attr::{Attr, AttrFlags, FileKind};
-use crate::config::{NodeRecord, VolumeConfig, encode_nodes};
+use crate::config::VolumeConfig;
 use crate::error::MetaError;
 use crate::reply::Reader;
 use crate::schema::FIRST_INODE;
 use crate::scripts;
 use crate::session::Session;
-use crate::shard::{PATIENCE, Shard, done};
+use crate::shard::{PATIENCE, Shard};
 use crate::types::{SessionInfo, SessionRecord, SlicesInFlight, Usage};
-use bytes::Bytes;
 use parking_lot::RwLock;
 use ringfs_base::limits::FORMAT_VERSION;
 use ringfs_base::{Epoch, Errno, InodeId, SessionId, SliceId, Timestamp, VolumeName};
@@ -146,33 +147,6 @@ impl Volume {
         let config = Arc::new(read_config(self.home(), &self.inner.name)?);
         *self.inner.config.write() = Arc::clone(&config);
         Ok(config)
-    }
-
-    /// The ring's epoch and encoded table (empty at epoch 0).
-    pub fn ring(&self) -> Result<(Epoch, Bytes), MetaError> {
-        let mut reply = Reader::new("ring", self.home().ask(&scripts::RING, &[])?);
-        Ok((Epoch(reply.u64()?), reply.rest()))
-    }
-
-    /// Puts a new table in place of the one with epoch `expected`, whose epoch becomes
-    /// `expected + 1`, and the node list with it, in one step. [`MetaError::RingConflict`], also
-    /// if it is this very change that took effect before its reply was lost: read the ring.
-    pub fn set_ring(
-        &self,
-        expected: Epoch,
-        table: &[u8],
-        nodes: &[NodeRecord],
-    ) -> Result<Epoch, MetaError> {
-        let (epoch, nodes) = (expected.to_string(), encode_nodes(nodes));
-        let args = [epoch.as_bytes(), table, nodes.as_bytes()];
-        let (code, rest) = self.home().run(&scripts::SET_RING, &args)?;
-        let conflict = code == Errno::EEXIST.0;
-        let rest = if conflict { rest } else { done((code, rest))? };
-        let epoch = Reader::new("set_ring", rest).u64()?;
-        if conflict {
-            return Err(MetaError::RingConflict { found: epoch });
-        }
-        Ok(Epoch(epoch))
     }
 
     /// Changes the limits (0 = none).

@@ -8,10 +8,11 @@ use ringfs_base::{BlockId, Epoch, NodeName};
 use ringfs_ring::{DownSet, StatusOverlay, Table};
 use std::sync::Arc;
 
-/// A table, who is down, and the table before while its blocks are still being moved.
+/// A table, who is down, and the tables before while their blocks are still being moved.
 pub struct RingPlacement {
     now: Numbered,
-    before: Option<Numbered>,
+    /// Newest first.
+    former: Vec<Numbered>,
     down: DownSet,
     is_down: Vec<bool>,
 }
@@ -43,19 +44,19 @@ impl Numbered {
 }
 
 impl RingPlacement {
-    /// Places blocks by `table` on `nodes`, the names in the order of the store's list. `before` is
-    /// the table of the epoch before, as long as blocks may still be where it placed them.
+    /// Places blocks by `table` on `nodes`, the names in the order of the store's list. `former` are
+    /// the tables before, newest first, as long as blocks may still be where they placed them.
     pub fn new(
         table: Arc<Table>,
         nodes: &[NodeName],
         overlay: &StatusOverlay,
-        before: Option<Arc<Table>>,
+        former: &[Arc<Table>],
     ) -> RingPlacement {
         RingPlacement {
             down: overlay.resolve(&table),
             is_down: nodes.iter().map(|name| overlay.down.contains(name)).collect(),
             now: Numbered::new(table, nodes),
-            before: before.map(|table| Numbered::new(table, nodes)),
+            former: former.iter().map(|table| Numbered::new(table.clone(), nodes)).collect(),
         }
     }
 }
@@ -80,12 +81,13 @@ impl Placement for RingPlacement {
     }
 
     fn former_owners(&self, block: BlockId) -> Vec<NodeIndex> {
-        match &self.before {
-            None => Vec::new(),
-            Some(before) => {
-                before.owners(block).into_iter().filter(|node| *node != UNKNOWN).collect()
+        let mut all: Vec<NodeIndex> = Vec::new();
+        for node in self.former.iter().flat_map(|table| table.owners(block)) {
+            if node != UNKNOWN && !all.contains(&node) {
+                all.push(node);
             }
         }
+        all
     }
 }
 
@@ -110,7 +112,7 @@ mod tests {
         let nodes = names(&["c", "a", "d", "b"]);
         let table = table(None, &["a", "b", "c", "d"]);
         let overlay = StatusOverlay::default().marking_down(&nodes[2]).unwrap();
-        let placement = RingPlacement::new(table.clone(), &nodes, &overlay, None);
+        let placement = RingPlacement::new(table.clone(), &nodes, &overlay, &[]);
         for slice in 0..200 {
             let block = BlockId { slice: SliceId(slice), index: 3 };
             let owners = placement.owners(block);
@@ -133,7 +135,7 @@ mod tests {
         let before = table(None, &["a", "b"]);
         let now = table(Some(&before), &["a", "b", "c"]);
         let overlay = StatusOverlay::default();
-        let placement = RingPlacement::new(now, &nodes, &overlay, Some(before));
+        let placement = RingPlacement::new(now, &nodes, &overlay, &[before]);
         let block = BlockId { slice: SliceId(1), index: 0 };
         let mut former = placement.former_owners(block);
         former.sort_unstable();

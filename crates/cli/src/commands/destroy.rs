@@ -56,20 +56,21 @@ pub fn run(arguments: &DestroyArguments, surroundings: &Surroundings) -> Result<
             bytes(usage.bytes)
         )));
     }
-    let blocks = open.blocks(&surroundings.credentials)?;
+    let membership = open.membership(surroundings)?;
+    let store = membership.store();
     // The metadata first: blocks without files are garbage, files without blocks would be damage.
     open.volume.destroy()?;
     let mut removed = 0;
-    for (index, node) in blocks.nodes.iter().enumerate() {
+    for (index, node) in open.ring.names().iter().enumerate() {
         let mut cursor = 0;
         loop {
-            match blocks.store.list(NodeIndex(index), cursor) {
+            match store.list(NodeIndex(index), cursor) {
                 Ok((next, ids)) => {
-                    removed += blocks.store.remove(&ids).copies;
+                    removed += store.remove(&ids).copies;
                     cursor = next;
                 }
                 Err(error) => {
-                    warn(format_args!("blocks remain on node {}: {error}", node.name));
+                    warn(format_args!("blocks remain on node {node}: {error}"));
                     break;
                 }
             }

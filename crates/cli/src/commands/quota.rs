@@ -140,7 +140,7 @@ pub fn run(arguments: &QuotaArguments, surroundings: &Surroundings) -> Result<()
             let all = target.open.volume.quotas()?.all;
             let found = all.into_iter().find(|quota| quota.subject == subject);
             let quota = found.ok_or_else(|| none(subject))?;
-            show(&target.open.volume, &[quota], one.json, |rows| rows.into_iter().next())
+            show(&target.open.volume, &[quota], one.json, |mut rows| rows.swap_remove(0))
         }
         QuotaCommand::List(list) => {
             let volume = Target::open(&list.volume, surroundings)?.open.volume;
@@ -150,7 +150,7 @@ pub fn run(arguments: &QuotaArguments, surroundings: &Surroundings) -> Result<()
                     "users and groups have not been counted to the end; set a limit again",
                 );
             }
-            show(&volume, &quotas.all, list.json, |rows| Some(json!(rows)))
+            show(&volume, &quotas.all, list.json, |rows| json!(rows))
         }
     }
 }
@@ -159,7 +159,7 @@ fn show(
     volume: &Volume,
     quotas: &[Quota],
     as_json: bool,
-    document: impl FnOnce(Vec<Value>) -> Option<Value>,
+    document: impl FnOnce(Vec<Value>) -> Value,
 ) -> Result<(), Failure> {
     let titles = ["whose", ">inodes", ">of", ">bytes", ">of", "note"];
     let (mut table, mut rows) = (TextTable::new(&titles), Vec::new());
@@ -182,7 +182,7 @@ fn show(
         }));
     }
     if as_json {
-        print_json(&document(rows).unwrap_or_default());
+        print_json(&document(rows));
     } else if table.is_empty() {
         print("There are no quotas; `ringfs quota set` makes one.\n");
     } else {

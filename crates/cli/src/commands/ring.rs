@@ -113,7 +113,7 @@ fn open(url: &str, surroundings: &Surroundings) -> Result<OpenVolume, Failure> {
 
 fn show(arguments: &ShowArguments, surroundings: &Surroundings) -> Result<(), Failure> {
     let open = open(&arguments.url, surroundings)?;
-    let table = &open.table;
+    let table = &open.ring.table;
     if let Some(file) = &arguments.svg {
         std::fs::write(file, svg::svg(table))
             .map_err(|e| Failure::io(format_args!("write {}", file.display()), &e))?;

@@ -107,7 +107,7 @@ pub fn run(arguments: &DoctorArguments, surroundings: &Surroundings) -> Result<(
         {
             let url = VolumeUrl { endpoint: url.endpoint, volume };
             let open = compose::open(&url, surroundings, Patience::Tool)?;
-            for node in open.blocks(&surroundings.credentials)?.nodes {
+            for node in open.membership(surroundings)?.nodes(&open.ring)? {
                 servers.push((format!("node {}", node.name), node.endpoint, Role::Node));
             }
         }

@@ -7,7 +7,7 @@ mod umount;
 
 pub use umount::{UmountArguments, run as umount};
 
-use crate::compose::{self, Patience};
+use crate::compose::{self, Patience, RingPlacements};
 use crate::failure::{Exit, Failure};
 use crate::output::{Surroundings, warn};
 use crate::quantity::{parse_bytes, parse_duration};
@@ -109,8 +109,8 @@ fn serve(
     allocator::tune();
     let mountpoint = check_mountpoint(&arguments.mountpoint)?;
     let open = compose::open(url, surroundings, Patience::Mount)?;
-    let blocks = open.blocks(&surroundings.credentials)?;
-    check_nodes(&blocks.store)?;
+    let membership = open.membership(surroundings)?;
+    check_nodes(membership.store())?;
 
     let mount = FuseMount::prepare(FuseOptions {
         mountpoint: mountpoint.clone(),
@@ -128,8 +128,8 @@ fn serve(
     })?;
     let vfs = Vfs::start(
         session,
-        blocks.store,
-        Box::new(open.placements(surroundings.credentials.clone())),
+        membership.store().clone(),
+        Box::new(RingPlacements(membership.clone())),
         Arc::new(SystemClock),
         config(arguments),
         mount.kernel_cache(),

@@ -69,7 +69,7 @@ impl World {
         let table = plan(None, &members, replicas, 256).unwrap();
         volume.set_ring(Epoch(0), &table.encode(), &records).unwrap();
         let placement: Arc<dyn Placement> =
-            Arc::new(RingPlacement::new(Arc::new(table), &names, &StatusOverlay::default(), None));
+            Arc::new(RingPlacement::new(Arc::new(table), &names, &StatusOverlay::default(), &[]));
         let list: Vec<Node> = names
             .iter()
             .zip(&nodes)

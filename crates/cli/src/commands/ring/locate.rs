@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output::{Surroundings, print, print_json};
 use crate::quantity::{bytes, count};
 use crate::table::TextTable;
-use ringfs_base::{BlockId, InodeId, limits};
+use ringfs_base::{BlockId, InodeId, NodeName, limits};
 use ringfs_meta::{Attr, FileKind, MetaError, SessionInfo};
 use ringfs_store::{Copy, CopyState, Depth, Placement, Scope};
 use serde_json::json;
@@ -42,13 +42,15 @@ pub fn run(
             what.escape_debug()
         )));
     };
-    let parts = open.blocks(&surroundings.credentials)?;
+    let membership = open.membership(surroundings)?;
+    let placement = open.ring.placement();
     let ids: Vec<BlockId> = blocks.iter().take(SHOWN_MAX).map(|b| b.block).collect();
     let copies: Option<Vec<Vec<Copy>>> =
-        check.then(|| parts.store.check_many(&ids, Depth::Header, Scope::Everywhere));
-    let name = |index: usize| parts.nodes.get(index).map_or("?", |node| node.name.as_str());
+        check.then(|| membership.store().check_many(&ids, Depth::Header, Scope::Everywhere));
+    let names = open.ring.names();
+    let name = |index: usize| names.get(index).map_or("?", NodeName::as_str);
     let owners = |block: BlockId| -> Vec<&str> {
-        parts.placement.owners(block).into_iter().map(|node| name(node.0)).collect()
+        placement.owners(block).into_iter().map(|node| name(node.0)).collect()
     };
     let states = |index: usize| -> Vec<(&str, String)> {
         let copies = copies.as_ref().and_then(|all| all.get(index));
@@ -62,7 +64,7 @@ pub fn run(
             .take(SHOWN_MAX)
             .enumerate()
             .map(|(i, b)| {
-                let arc = open.table.arc_of(&b.block.to_bytes()).0;
+                let arc = open.ring.table.arc_of(&b.block.to_bytes()).0;
                 let copies: Vec<_> =
                     states(i).into_iter().map(|(n, s)| json!({ "node": n, "state": s })).collect();
                 json!({
@@ -72,7 +74,7 @@ pub fn run(
             })
             .collect();
         print_json(&json!({
-            "epoch": open.table.epoch().0, "blocks_total": blocks.len(), "blocks": list,
+            "epoch": open.ring.table.epoch().0, "blocks_total": blocks.len(), "blocks": list,
         }));
         return Ok(());
     }
@@ -83,7 +85,7 @@ pub fn run(
             b.file_offset.map_or(String::new(), count),
             b.file_offset.map_or(String::new(), |_| count(b.used)),
             b.block.to_string(),
-            open.table.arc_of(&b.block.to_bytes()).0.to_string(),
+            open.ring.table.arc_of(&b.block.to_bytes()).0.to_string(),
             owners(b.block).join(" "),
             found.join(", "),
         ]);
