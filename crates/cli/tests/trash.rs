@@ -8,6 +8,7 @@ use mounted::{Mounted, RINGFS, Volume, eventually, noise, succeed, text};
 use ringfs_testkit::ServerOptions;
 use std::fs;
 use std::io::{Read, Seek};
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 fn with_trash(keep: &str) -> (Volume, Mounted) {
@@ -116,6 +117,23 @@ fn what_is_deleted_in_the_trash_is_gone_and_it_cannot_be_removed() {
     fs::remove_file(p("h")).unwrap();
     assert!(listed(&volume).is_empty());
     fs::remove_dir(p(".trash")).unwrap();
+}
+
+#[test]
+fn a_clone_of_the_whole_tree_has_no_part_in_the_trash() {
+    let (volume, mount) = with_trash("7d");
+    fs::create_dir(mount.path("kept")).unwrap();
+    fs::write(mount.path("kept/file"), "stays").unwrap();
+    fs::write(mount.path("gone"), "deleted").unwrap();
+    fs::remove_file(mount.path("gone")).unwrap();
+    succeed(Command::new(RINGFS).arg("clone").arg(mount.path("")).arg(mount.path("copy")));
+    let mut names: Vec<_> =
+        fs::read_dir(mount.path("copy")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["kept"]);
+    assert_eq!(fs::metadata(mount.path("copy")).unwrap().nlink(), 3);
+    assert_eq!(fs::read(mount.path("copy/kept/file")).unwrap(), b"stays");
+    volume.assert_fsck_clean();
 }
 
 #[test]

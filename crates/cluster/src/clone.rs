@@ -86,6 +86,7 @@ fn build_and_name(
         rdev: 0,
         target: b"",
     };
+    let trash = subject.volume.trash()?.map(|trash| trash.directory);
     let staging = session.create_nameless(parent, &new, now())?.ino;
     let mut work = Work {
         job,
@@ -94,6 +95,7 @@ fn build_and_name(
         copies: HashMap::new(),
         report: CloneReport::default(),
         directories: Vec::new(),
+        trash,
     };
     let built = work.clone_all(source, staging, name).and_then(|()| {
         let (mode, victim) = (RenameMode::NoReplace, Victim::Unknown);
@@ -128,6 +130,8 @@ struct Work<'a> {
     report: CloneReport,
     /// Directories whose names are to be copied: original and copy.
     directories: Vec<(InodeId, InodeId)>,
+    /// The volume's trash: what was deleted is no part of a copy of the whole tree.
+    trash: Option<InodeId>,
 }
 
 impl Work<'_> {
@@ -164,6 +168,9 @@ impl Work<'_> {
             for DirItem { name, attr, .. } in page.items {
                 // One without attributes is gone, or damaged: fsck tells.
                 let Some(attr) = attr else { continue };
+                if Some(attr.ino) == self.trash {
+                    continue;
+                }
                 let has_names = !attr.is_dir() && attr.nlink > 1;
                 if has_names && (self.copies.contains_key(&attr.ino) || !several.insert(attr.ino)) {
                     links.push((attr.ino, name));
