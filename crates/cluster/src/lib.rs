@@ -5,6 +5,8 @@
 //! - [`gc`]: removes blocks that no file refers to, and files without a name that dead sessions had
 //!   open.
 //! - [`repair`]: makes every node hold good copies of what it owns, the most endangered first.
+//! - [`change`]: which servers there are, how much each holds, how many copies there are; [`mover`]
+//!   brings the blocks to where they then belong.
 //! - [`clone_tree`]: a copy of a whole tree that moves no data and appears at once.
 //! - [`list_trash`], [`restore_trash`], [`empty_trash`]: what was deleted and is kept for a while.
 //! - [`status`]: nodes, usage, sessions, ring.
@@ -16,6 +18,7 @@
 //! This crate does not know the POSIX layer: it must judge what that one cannot mount.
 #![forbid(unsafe_code)]
 
+pub mod change;
 pub mod clone;
 mod error;
 pub mod fsck;
@@ -24,6 +27,7 @@ mod job;
 mod keys;
 mod leftovers;
 mod membership;
+pub mod mover;
 mod nodes;
 mod references;
 pub mod repair;

@@ -117,8 +117,9 @@ pub struct WorkerWish {
 /// The records of all workers.
 pub fn statuses(volume: &Volume) -> Result<BTreeMap<String, WorkerStatus>, MetaError> {
     let all = volume.workers()?;
-    let readable = all.into_iter().filter(|(name, _)| !name.ends_with(WISH));
-    Ok(readable
+    // What has a point in its name is a wish, or what a worker keeps for itself.
+    let statuses = all.into_iter().filter(|(name, _)| !name.contains('.'));
+    Ok(statuses
         .filter_map(|(name, text)| Some((name, serde_json::from_str(&text).ok()?)))
         .collect())
 }
