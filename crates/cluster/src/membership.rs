@@ -2,7 +2,7 @@
 
 use crate::error::ClusterError;
 use crate::subject::Subject;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use ringfs_base::{Epoch, NodeName};
 use ringfs_link::{Endpoint, Timeouts};
 use ringfs_meta::{MetaError, NodeRecord, RingState, Volume};
@@ -85,7 +85,9 @@ pub struct Membership {
     volume: Volume,
     store: Arc<Store>,
     addresses: Addresses,
-    current: Mutex<Arc<Ring>>,
+    current: RwLock<Arc<Ring>>,
+    /// Held while the ring is read: one at a time, and nobody who only looks waits for it.
+    refreshing: Mutex<()>,
 }
 
 impl Membership {
@@ -103,12 +105,18 @@ impl Membership {
         let record = volume.config();
         let placement = Arc::new(ring.placement());
         let store = Arc::new(Store::new(&record.name, record.uuid, nodes, placement, config));
-        Ok(Membership { volume, store, addresses, current: Mutex::new(Arc::new(ring)) })
+        Ok(Membership {
+            volume,
+            store,
+            addresses,
+            current: RwLock::new(Arc::new(ring)),
+            refreshing: Mutex::default(),
+        })
     }
 
     /// The ring that the store works by.
     pub fn ring(&self) -> Arc<Ring> {
-        self.current.lock().clone()
+        self.current.read().clone()
     }
 
     /// The store.
@@ -126,8 +134,9 @@ impl Membership {
     /// # Errors
     /// When it cannot be read; then the one before stays in force.
     pub fn refresh(&self) -> Result<Arc<Ring>, MetaError> {
-        let mut current = self.current.lock();
+        let _alone = self.refreshing.lock();
         let ring = Ring::read(&self.volume)?;
+        let current = self.ring();
         if ring.state.version != current.state.version || ring.epoch() != current.epoch() {
             self.store.set_members(self.nodes(&ring)?, Arc::new(ring.placement()));
             let (from, to) = (current.epoch(), ring.epoch());
@@ -136,9 +145,9 @@ impl Membership {
                 // Copies and nodes are part of the record.
                 self.volume.reload()?;
             }
-            *current = Arc::new(ring);
+            *self.current.write() = Arc::new(ring);
         }
-        Ok(current.clone())
+        Ok(self.ring())
     }
 
     /// The nodes of a ring with their addresses.
