@@ -18,6 +18,7 @@ mod block_cache;
 mod budget;
 mod coherence;
 mod collect;
+mod commit;
 mod compact;
 mod config;
 mod error;
@@ -38,6 +39,7 @@ mod trash;
 mod upkeep;
 mod upload;
 mod write;
+mod write_back;
 
 pub use attributes::{TimeChange, Times, VolumeStat};
 pub use coherence::{KernelCache, KernelChange};
@@ -58,7 +60,6 @@ use budget::Budget;
 use coherence::{Changes, KernelQueue};
 use collect::Collector;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use flush::WriteBackQueue;
 use node::NodeTable;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use ringfs_base::{Clock, InodeId};
@@ -69,6 +70,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use upload::Uploader;
+use write_back::WriteBackQueue;
 
 /// Inodes whose removal and opening exclude each other share one of so many locks.
 const VICTIM_STRIPES: usize = 256;

@@ -1,6 +1,6 @@
 //! The inodes that the kernel (or another frontend) knows of, and what is cached of each.
 
-use crate::flush::Undecided;
+use crate::commit::Undecided;
 use crate::pending::Pending;
 use crate::streams::Streams;
 use crate::{VfsError, block_cache::BlockSpan};
