@@ -16,6 +16,7 @@ use ringfs_base::{InodeId, Timestamp};
 use ringfs_meta::{
     Attr, CloneItem, Cloned, Commit, CommitData, CommitRequest, DirItem, FileKind, MetaError,
     NewInode, OpenData, RenameMode, Session, SessionInfo, SetAttr, ShareRequest, Shared, Victim,
+    Writer,
 };
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -286,7 +287,7 @@ impl Work<'_> {
                 destination: to,
                 records: &found.chunks,
                 end: end.min(original.size),
-                privileged: self.privileged,
+                writer: Writer { kill_suid: false, privileged: self.privileged },
             };
             match session.share(&request, now())? {
                 Shared::Done(_) if found.known_to == u64::MAX => return Ok(true),

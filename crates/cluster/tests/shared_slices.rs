@@ -8,7 +8,7 @@ mod world;
 use ringfs_base::{InodeId, SliceId};
 use ringfs_cluster::{Checks, GcOptions, Job, gc};
 use ringfs_meta::{
-    AttrFlags, CloneItem, Cloned, FileKind, ShareRequest, Shared, Victim, XattrMode,
+    AttrFlags, CloneItem, Cloned, FileKind, ShareRequest, Shared, Victim, Writer, XattrMode,
 };
 use std::sync::Arc;
 use world::{NOW, ROOT, World, make, new_inode};
@@ -29,7 +29,7 @@ fn share_big(w: &World) -> InodeId {
         destination: copy,
         records: &chunks,
         end: source.size,
-        privileged: true,
+        writer: Writer::PRIVILEGED,
     };
     assert!(matches!(session.share(&request, NOW).unwrap(), Shared::Done(_)));
     session.end().unwrap();

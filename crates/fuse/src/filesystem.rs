@@ -11,7 +11,8 @@ use ringfs_fusewire::{
 };
 use ringfs_link::{Bystander, about_to_work, set_bystander};
 use ringfs_meta::{
-    AclKind, FileKind, LockKind, LockOwner, LockRange, NewInode, RenameMode, SetAttr, XattrMode,
+    AclKind, FileKind, LockKind, LockOwner, LockRange, NewInode, RenameMode, SetAttr, Writer,
+    XattrMode,
 };
 use ringfs_vfs::{
     Allocation, Caller, LockRequest, Looked, Place, Seek, Times, Vfs, VfsError, WriteMode,
@@ -85,6 +86,12 @@ impl RingFs {
     /// `CAP_SYS_RESOURCE`; of callers FUSE tells only the user.
     fn is_privileged(&self, req: &Request<'_>) -> bool {
         req.uid == 0 && self.root_is.is_none()
+    }
+
+    /// Who changes data by a request of which the kernel does not tell whether set-id bits stay.
+    fn writer(&self, req: &Request<'_>) -> Writer {
+        let privileged = self.is_privileged(req);
+        Writer { kill_suid: !privileged, privileged }
     }
 
     fn take_lock(&self, ino: u64, lock: &wire::LockRequest, wait: Option<u64>, reply: ReplyLater) {
@@ -538,7 +545,7 @@ impl Filesystem for RingFs {
             ZERO_KEEP_SIZE => Allocation::ZeroKeepSize,
             _ => return Err(Errno::from(i32::from(BaseErrno::EOPNOTSUPP.0))),
         };
-        let done = self.vfs.fallocate(inode(ino), offset, len, how, self.is_privileged(req));
+        let done = self.vfs.fallocate(inode(ino), offset, len, how, self.writer(req));
         done.map_err(|e| errno("fallocate", ino, &e))
     }
 
@@ -566,7 +573,7 @@ impl Filesystem for RingFs {
         // Inline data and the like are read and written by this thread.
         about_to_work();
         let len = range.len.min(COPY_BYTES_MAX);
-        let done = self.vfs.copy_range(from, to, len, self.is_privileged(req));
+        let done = self.vfs.copy_range(from, to, len, self.writer(req));
         done.map_err(|e| errno("copy_file_range", ino, &e))
     }
 

@@ -120,11 +120,7 @@ else
   end
   if wrote and flags % 2 == 0 then flags = flags + 1 end
 end
-if kill % 2 == 1 then
-  -- Set-user-id always; set-group-id only where it is not the mark of mandatory locking.
-  if mode % 4096 >= 2048 then mode = mode - 2048 end
-  if mode % 2048 >= 1024 and mode % 16 >= 8 then mode = mode - 1024 end
-end
+if kill % 2 == 1 then mode = without_set_id(mode) end
 local previous, old = sub(attr, 33, 40), sub(attr, 17, 24)
 attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. join(top_chunk, top_pos) .. mtime
   .. after(mtime, previous) .. sub(attr, 41)

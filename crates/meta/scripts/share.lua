@@ -1,6 +1,6 @@
 -- Lets chunks of a file show slices of another (or of itself): a copy that moves no data.
 -- ARGV[2] = source (8) | its ctime (8) | destination (8) | one past the last byte copied, in the
---           destination (8) | now (8) | 1 if the caller is privileged (1);
+--           destination (8) | now (8) | 1 if the caller is privileged, 2 to take the set-id bits away (1);
 -- ARGV[3] = number n of source chunks (decimal);
 -- n times: chunk (decimal), SHA-1 of its records (hex), as the caller read them;
 -- then: destination chunk (decimal), records to put on top.
@@ -34,7 +34,7 @@ if more > 0 and S[7] and S[7] ~= '0' and S[5] + more > tonumber(S[7]) then retur
 local q = more > 0 and flags % 1024 >= 256 and quotas()
 if q then
   q.charge(attr, l, 0, more)
-  if q.over(string.byte(A, 41) == 1) then return '\122' end
+  if q.over(string.byte(A, 41) % 2 == 1) then return '\122' end
 end
 
 local name, longest, shared = fmt('%d', l), 0, false
@@ -69,6 +69,7 @@ if shared then
   end
   if flags % 32 < 16 then flags = flags + 16 end
 end
+if string.byte(A, 41) >= 2 then mode = without_set_id(mode) end
 local previous = sub(attr, 33, 40)
 attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. top .. now
   .. after(now, previous) .. sub(attr, 41)

@@ -1,6 +1,6 @@
 -- Makes a range of a file read as zeros, and gives back what it held.
--- ARGV[2] = inode (8) | 1 if the file grows to the end of the range, 2 if the caller is privileged
---           (1) | first byte (8) | one past the last (8) | now (8).
+-- ARGV[2] = inode (8) | 1 if the file grows to the end of the range, 2 if the caller is privileged,
+--           4 to take the set-id bits away (1) | first byte (8) | one past the last (8) | now (8).
 -- Reply: 0 | where to go on, 0 when all is done: send it again from there under the next number
 -- (8) | most records of a chunk touched (4) | 1 if a record was hidden whole (1) | length (1)
 -- | attributes | ctime before (8) | freed extent records.
@@ -32,7 +32,7 @@ if more > 0 and S[7] and S[7] ~= '0' and S[5] + more > tonumber(S[7]) then retur
 local q = more > 0 and flags % 1024 >= 256 and quotas()
 if q then
   q.charge(attr, l, 0, more)
-  if q.over(string.byte(A, 9) >= 2) then return '\122' end
+  if q.over(string.byte(A, 9) % 4 >= 2) then return '\122' end
 end
 local any = from_chunk < last_chunk or from_chunk == last_chunk and from_pos < last_pos
 
@@ -103,6 +103,7 @@ if any and from_chunk == 0 and flags % 2 == 1 then
     call('SETRANGE', ikey, from, string.rep('\0', last - from))
   end
 end
+if string.byte(A, 9) >= 4 then mode = without_set_id(mode) end
 local now, previous = sub(A, 26, 33), sub(attr, 33, 40)
 attr = pack('>I2I2', mode, flags) .. sub(attr, 5, 16) .. size .. now
   .. after(now, previous) .. sub(attr, 41)

@@ -11,8 +11,10 @@
 //! keeps at most one; a lane whose request is given up undecided is never used again.
 //!
 //! Errors (and answers that nothing had to be done) change nothing and are not remembered. That
-//! leaves one gap: a first copy that is stuck on its way, a second copy that gets an error, and the first arriving after all. So after such an
-//! error the lane is sealed: one more number is used up, which the first copy does not expect.
+//! leaves one gap: a first copy that is stuck on its way, a second copy that gets an error, and the
+//! first arriving after all. So after such an error the lane is sealed: one more number is used up,
+//! which the first copy does not expect. Only then is the error certain; while it is not known
+//! whether the seal is on, the request stays undecided, with the refusal that it got.
 
 use crate::error::MetaError;
 use crate::scripts::SEAL;
@@ -44,6 +46,8 @@ pub struct Undecided {
     lane: Lane,
     script: &'static Script,
     args: Vec<Vec<u8>>,
+    /// What it was refused with; a seal that followed may be on, or not.
+    refusal: Option<(u8, Bytes)>,
 }
 
 /// A mutation that failed.
@@ -116,51 +120,99 @@ impl Lanes {
     pub fn run(&self, script: &'static Script, args: &[&[u8]]) -> Result<(u8, Bytes), Failed> {
         let mut lane = self.take().map_err(|error| Failed { error, undecided: None })?;
         lane.seq += 1;
-        let (result, unsure) = self.send(&mut lane, script, args);
-        self.conclude(lane, result, unsure, |lane| Undecided {
+        let (outcome, refusal) = self.settle(&mut lane, script, args, None);
+        self.conclude(lane, outcome, |lane| Undecided {
             lane,
             script,
             args: args.iter().map(|arg| arg.to_vec()).collect(),
+            refusal,
         })
     }
 
     /// Sends an undecided mutation again, under its number.
     pub fn repeat(&self, undecided: Undecided) -> Result<(u8, Bytes), Failed> {
-        let Undecided { mut lane, script, args } = undecided;
+        let Undecided { mut lane, script, args, refusal } = undecided;
         self.state.lock().busy += 1;
         let borrowed: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-        let (result, _) = self.send(&mut lane, script, &borrowed);
-        // An earlier copy may be on its way whatever became of this one.
-        self.conclude(lane, result, true, |lane| Undecided { lane, script, args })
+        let (outcome, refusal) = self.settle(&mut lane, script, &borrowed, Some(refusal));
+        self.conclude(lane, outcome, |lane| Undecided { lane, script, args, refusal })
+    }
+
+    /// Sends the request under the lane's number, and makes sure of a refusal. `before` is there if
+    /// a copy was sent before, with the refusal that it got. Also returns the last refusal that is
+    /// not certain.
+    fn settle(
+        &self,
+        lane: &mut Lane,
+        script: &'static Script,
+        args: &[&[u8]],
+        before: Option<Option<(u8, Bytes)>>,
+    ) -> (Outcome, Option<(u8, Bytes)>) {
+        let mut repeated = before.is_some();
+        let mut refusal = before.flatten();
+        loop {
+            let (result, unsure) = self.send(lane, script, args);
+            repeated |= unsure;
+            let reply = match result {
+                Ok(reply) => reply,
+                Err(error) if repeated => return (Outcome::Unknown(error), refusal),
+                Err(error) => return (Outcome::Failed(error), refusal),
+            };
+            match judge(reply, repeated, lane.seq, refusal.take()) {
+                Judged::Certain(reply) => return (Outcome::Told(reply), None),
+                Judged::Sealed(reply) => {
+                    // Its number is the last that the server remembers.
+                    lane.seq += 1;
+                    lane.acknowledged = lane.seq;
+                    return (Outcome::Told(reply), None);
+                }
+                Judged::Over(reply) => return (Outcome::Over(reply), None),
+                Judged::Refused(reply) => refusal = Some(reply),
+            }
+            lane.seq += 1;
+            let (sealed, _) = self.send(lane, &SEAL, &[]);
+            let kept = refusal.clone();
+            match (sealed, refusal.take()) {
+                (Ok((0, _)), Some(reply)) => return (Outcome::Told(reply), None),
+                (Ok((LOST, rest)), _) if remembered(&rest) == Some(lane.seq - 1) => {
+                    // An earlier copy was done after all: its reply is given again.
+                    lane.seq -= 1;
+                }
+                (Ok(reply), _) => return (Outcome::Over(reply), None),
+                (Err(error), _) => {
+                    lane.seq -= 1;
+                    return (Outcome::Unknown(error), kept);
+                }
+            }
+        }
     }
 
     fn conclude(
         &self,
-        mut lane: Lane,
-        result: Result<(u8, Bytes), MetaError>,
-        unsure: bool,
+        lane: Lane,
+        outcome: Outcome,
         keep: impl FnOnce(Lane) -> Undecided,
     ) -> Result<(u8, Bytes), Failed> {
-        let clear = match &result {
-            Ok((0, _)) => true,
-            // The request was refused, but a copy of it may be on its way still.
-            Ok(_) if unsure => {
-                lane.seq += 1;
-                matches!(self.send(&mut lane, &SEAL, &[]).0, Ok((0, _)))
+        let decided = |error| Failed { error, undecided: None };
+        let reply = match outcome {
+            Outcome::Told(reply) => {
+                self.put(Some(lane));
+                reply
             }
-            Ok(_) => true,
-            Err(_) => !unsure,
-        };
-        let reply = match result {
-            Err(error) if unsure => {
+            Outcome::Over(reply) => {
+                self.put(None);
+                reply
+            }
+            Outcome::Failed(error) => {
+                self.put(Some(lane));
+                return Err(decided(error));
+            }
+            Outcome::Unknown(error) => {
                 self.put(None);
                 return Err(Failed { error, undecided: Some(Box::new(keep(lane))) });
             }
-            result => result,
         };
-        self.put(clear.then_some(lane));
-        let decided = |error| Failed { error, undecided: None };
-        match reply.map_err(decided)? {
+        match reply {
             (FENCED, _) => Err(decided(MetaError::Fenced)),
             (UNCHANGED, rest) => Ok((0, rest)),
             (LOST, rest) => Err(decided(MetaError::Lost(lost_text(&rest)))),
@@ -221,10 +273,84 @@ impl Lanes {
     }
 }
 
-fn lost_text(remembered: &[u8]) -> String {
-    let number = remembered.try_into().map_or(0, u64::from_be_bytes);
+/// What became of a request.
+enum Outcome {
+    /// The reply is certain, and the lane can go on.
+    Told((u8, Bytes)),
+    /// The reply is certain, and nothing more can be done in this lane.
+    Over((u8, Bytes)),
+    /// It failed, and no copy of it is on its way.
+    Failed(MetaError),
+    /// It may have taken effect, or may do so later.
+    Unknown(MetaError),
+}
+
+/// What a reply means.
+#[derive(Debug, PartialEq, Eq)]
+enum Judged {
+    /// It is as the reply says.
+    Certain((u8, Bytes)),
+    /// It is as the refusal said: the seal that followed that is on.
+    Sealed((u8, Bytes)),
+    /// The session has been given up, or the server has forgotten: nothing goes on here.
+    Over((u8, Bytes)),
+    /// Refused, but another copy may take effect yet: the lane must be sealed.
+    Refused((u8, Bytes)),
+}
+
+/// `seq` is the number of the request, `repeated` whether another copy of it may be on its way;
+/// `refusal` what it was refused with before a seal was sent whose reply never came.
+fn judge(reply: (u8, Bytes), repeated: bool, seq: u64, refusal: Option<(u8, Bytes)>) -> Judged {
+    match (&reply, refusal) {
+        ((0, _), _) => Judged::Certain(reply),
+        ((LOST, rest), Some(refusal)) if remembered(rest) == Some(seq + 1) => {
+            Judged::Sealed(refusal)
+        }
+        ((LOST | FENCED, _), _) => Judged::Over(reply),
+        (_, _) if repeated => Judged::Refused(reply),
+        (_, _) => Judged::Certain(reply),
+    }
+}
+
+/// The number in a reply that says that the server remembers another than expected.
+fn remembered(rest: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(rest.try_into().ok()?))
+}
+
+fn lost_text(rest: &[u8]) -> String {
+    let number = remembered(rest).unwrap_or(0);
     format!(
         "it remembers only {number} of them on one connection, so it came back with older data; \
          look for a replica or a backup that has them, then run `ringfs fsck`"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(code: u8) -> (u8, Bytes) {
+        (code, Bytes::new())
+    }
+
+    fn lost(number: u64) -> (u8, Bytes) {
+        (LOST, Bytes::copy_from_slice(&number.to_be_bytes()))
+    }
+
+    #[test]
+    fn a_refusal_is_certain_only_if_no_other_copy_can_arrive() {
+        let no_space = reply(28);
+        let judge = |reply, repeated, refusal| super::judge(reply, repeated, 7, refusal);
+        assert_eq!(judge(reply(0), true, None), Judged::Certain(reply(0)));
+        assert_eq!(judge(no_space.clone(), false, None), Judged::Certain(no_space.clone()));
+        assert_eq!(judge(no_space.clone(), true, None), Judged::Refused(no_space.clone()));
+        // Again after a seal that nobody heard of: it was not on.
+        let again = judge(reply(116), true, Some(no_space.clone()));
+        assert_eq!(again, Judged::Refused(reply(116)));
+        assert_eq!(judge(lost(8), true, Some(no_space.clone())), Judged::Sealed(no_space.clone()));
+        // No seal was sent, or the server remembers something else: it has forgotten.
+        assert_eq!(judge(lost(8), true, None), Judged::Over(lost(8)));
+        assert_eq!(judge(lost(3), true, Some(no_space)), Judged::Over(lost(3)));
+        assert_eq!(judge(reply(FENCED), true, None), Judged::Over(reply(FENCED)));
+    }
 }

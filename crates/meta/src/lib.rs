@@ -43,6 +43,9 @@ pub use types::{
     LockDone, LockFound, LockGrant, LockKind, LockOwner, LockRange, LockState, LockTicket,
     NewInode, NextChunks, OpenData, Opened, Pulse, Purge, Removed, RenameMode, Renamed,
     SessionInfo, SessionRecord, SetAttr, ShareRequest, Shared, SlicesInFlight, Unlinked, Usage,
-    Victim, XattrMode, Zeroed,
+    Victim, Writer, XattrMode, Zeroed,
 };
-pub use volume::{ChunkFound, EntryFound, Observed, Report, RingChange, RingState, Token, Volume};
+pub use volume::{
+    ChunkFound, EntryFound, LOST_FILES_MAX, LostFile, Observed, Report, RingChange, RingState,
+    Token, Volume,
+};

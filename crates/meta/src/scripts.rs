@@ -17,7 +17,7 @@ scripts! {
     ALLOC = "alloc": "plain" "alloc";
     CHUNKS = "chunks": "plain" "inode" "chunks";
     CLONE = "clone": "begin" "inode" "size" "quota" "name" "grow" "shared" "share_more" "clone";
-    COMMIT = "commit": "begin" "inode" "size" "quota" "commit";
+    COMMIT = "commit": "begin" "inode" "size" "quota" "set_id" "commit";
     COMPACT = "compact": "begin" "inode" "shared" "compact";
     CREATE = "create": "begin" "inode" "quota" "name" "grow" "acl" "inherit" "create";
     EXTENTS = "extents": "plain" "inode" "extents";
@@ -27,6 +27,7 @@ scripts! {
     LOCK_CANCEL = "lock_cancel": "begin" "inode" "locks" "lock_cancel";
     LOCK_TEST = "lock_test": "plain" "inode" "locks" "lock_test";
     LINK = "link": "begin" "inode" "size" "quota" "border" "name" "grow" "link";
+    LOST = "lost": "plain" "inode" "lost";
     LOOKUP = "lookup": "plain" "inode" "name" "lookup";
     MOVE = "move": "plain" "coordinator" "move";
     OBSERVE = "observe": "plain" "observe";
@@ -52,7 +53,7 @@ scripts! {
     SET_RING = "set_ring": "plain" "coordinator" "set_ring";
     SETACL = "setacl": "begin" "inode" "setacl";
     SETATTR = "setattr": "begin" "inode" "size" "quota" "shared" "acl" "setattr";
-    SHARE = "share": "begin" "inode" "size" "quota" "shared" "share_more" "share";
+    SHARE = "share": "begin" "inode" "size" "quota" "shared" "share_more" "set_id" "share";
     TMPFILE = "tmpfile": "begin" "inode" "quota" "acl" "inherit" "tmpfile";
     TRASH_SET = "trash_set": "plain" "inode" "quota" "name" "grow" "trash_set";
     TRASH_TURN = "trash_turn": "plain" "trash_turn";
@@ -61,5 +62,5 @@ scripts! {
     UNLINK = "unlink": "begin" "inode" "size" "quota" "name" "grow" "shared" "drop" "toss" "unlink";
     USAGE = "usage": "plain" "inode" "quota" "usage";
     VERDICT = "verdict": "plain" "coordinator" "verdict";
-    ZERO = "zero": "begin" "inode" "size" "quota" "shared" "zero";
+    ZERO = "zero": "begin" "inode" "size" "quota" "shared" "set_id" "zero";
 }

@@ -223,6 +223,20 @@ pub struct CommitRequest<'a> {
     pub privileged: bool,
 }
 
+/// Who changes the data of a file, as far as it matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Writer {
+    /// It lacks the privilege to leave set-user-id and set-group-id bits as they are.
+    pub kill_suid: bool,
+    /// Limits of owners and groups do not stop it (`CAP_SYS_RESOURCE` on Linux).
+    pub privileged: bool,
+}
+
+impl Writer {
+    /// Somebody who may do everything.
+    pub const PRIVILEGED: Writer = Writer { kill_suid: false, privileged: true };
+}
+
 /// What [`crate::Session::commit`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Commit {
@@ -367,8 +381,8 @@ pub struct ShareRequest<'a> {
     pub records: &'a [(u64, Vec<ExtentRecord>)],
     /// One past the last byte copied, in the destination.
     pub end: u64,
-    /// Limits of owners and groups do not stop the caller (`CAP_SYS_RESOURCE` on Linux).
-    pub privileged: bool,
+    /// Who copies.
+    pub writer: Writer,
 }
 
 /// What [`crate::Session::share`] did.

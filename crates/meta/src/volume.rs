@@ -1,12 +1,14 @@
 //! A volume seen by tools: making it, its record, its ring, its sessions.
 
 mod barrier;
+mod lost;
 mod quotas;
 mod ring;
 mod scan;
 mod trash;
 mod tree;
 
+pub use lost::{LOST_FILES_MAX, LostFile};
 pub use ring::{Observed, Report, RingChange, RingState, Token};
 pub use scan::{ChunkFound, EntryFound};
 

@@ -146,6 +146,107 @@ fn a_copy_that_is_late_does_nothing_after_its_sender_was_told_of_an_error() {
     assert_eq!(s.lookup(ROOT, b"a").unwrap().parent.entries, 1);
 }
 
+/// Scripts as the sessions send them, for copies that arrive when a test wants them to.
+const COMMIT: &str = concat!(
+    include_str!("../scripts/begin.lua"),
+    include_str!("../scripts/inode.lua"),
+    include_str!("../scripts/size.lua"),
+    include_str!("../scripts/quota.lua"),
+    include_str!("../scripts/set_id.lua"),
+    include_str!("../scripts/commit.lua"),
+);
+const SEAL: &str =
+    concat!(include_str!("../scripts/begin.lua"), include_str!("../scripts/seal.lua"));
+
+/// The number of what a session's first lane did last.
+fn last_in_lane(f: &Fixture, s: &Session) -> u64 {
+    let field = [b"l", &s.id().to_bytes()[..], &[0, 0]].concat();
+    let cmd = ringfs_link::Cmd::new("HGET").arg("rfs:{demo/0}:c").arg(field);
+    let value = f.server.conn().call(&cmd).unwrap().into_some_bytes().unwrap();
+    u64::from_be_bytes(value[..8].try_into().unwrap())
+}
+
+/// A copy of a request of the first lane arrives; the first byte of the reply.
+fn arrives(f: &Fixture, s: &Session, script: &str, seq: u64, after: u64, args: &[&[u8]]) -> u8 {
+    let header =
+        [&s.id().to_bytes()[..], &[0, 0], &seq.to_be_bytes(), &after.to_be_bytes()].concat();
+    let cmd = ringfs_link::Cmd::new("EVAL").arg(script).int(1).arg("rfs:{demo/0}:c").arg(header);
+    f.server.conn().call(&cmd.args(args)).unwrap().into_some_bytes().unwrap()[0]
+}
+
+#[test]
+fn a_refusal_is_undecided_until_the_lane_is_sealed() {
+    let f = Fixture::new();
+    let proxy = Proxy::start(f.server.address());
+    let volume = f.volume_at(&proxy.url(), Duration::from_millis(300), Duration::from_secs(20));
+    let s = volume.start_session(&SessionInfo::default()).unwrap();
+    let ino = s.create(ROOT, b"a", &file(), t(1)).unwrap().attr.ino;
+    let x = request(CommitData::AppendInline(b"x"), 2);
+    done(s.commit(ino, &x).unwrap());
+    let head = [&ino.to_bytes()[..], &[2, 0], &[0; 8], &2u64.to_be_bytes(), &8192u32.to_be_bytes()];
+    let append = [&head.concat()[..], b"x"];
+    let size = || s.getattr(ino).unwrap().size;
+    let seal_may_be_set = |yes: bool| {
+        f.server.command(&["ACL", "SETUSER", "default", if yes { "+hset" } else { "-hset" }]);
+    };
+    // Copies of the append are refused, for there is no room; then the lane cannot be sealed.
+    let refused = || {
+        f.volume.set_limits(0, size()).unwrap();
+        seal_may_be_set(false);
+        f.server.stop();
+        let failed = std::thread::scope(|scope| {
+            let running = scope.spawn(|| s.commit_surely(ino, &x).unwrap_err());
+            let connections = proxy.connections();
+            let limit = std::time::Instant::now() + Duration::from_secs(20);
+            while proxy.connections() == connections {
+                assert!(std::time::Instant::now() < limit, "it was not sent again");
+                std::thread::yield_now();
+            }
+            f.server.cont();
+            running.join().unwrap()
+        });
+        assert!(matches!(failed.error, MetaError::Unavailable(_)), "{}", failed.error);
+        // Nor later, until it can.
+        let failed = s.commit_again(failed.undecided.unwrap()).unwrap_err();
+        seal_may_be_set(true);
+        f.volume.set_limits(0, 0).unwrap();
+        failed.undecided.unwrap()
+    };
+
+    // There is room now, and the first copy arrives after all.
+    let undecided = refused();
+    let last = last_in_lane(&f, &s);
+    assert_eq!(arrives(&f, &s, COMMIT, last + 1, last, &append), 0);
+    assert_eq!(done(s.commit_again(undecided).unwrap()).placed_at, 1);
+    assert_eq!(size(), 2, "the append is there once");
+
+    // Nothing arrives: the same request takes effect now.
+    let undecided = refused();
+    assert_eq!(done(s.commit_again(undecided).unwrap()).placed_at, 2);
+    assert_eq!(size(), 3);
+
+    // The seal was set, and only its reply was lost: it stays refused, and no copy does anything.
+    let undecided = refused();
+    let last = last_in_lane(&f, &s);
+    assert_eq!(arrives(&f, &s, SEAL, last + 2, last, &[]), 0);
+    let failed = s.commit_again(undecided).unwrap_err();
+    assert!(failed.error.is(Errno::ENOSPC) && failed.undecided.is_none(), "{}", failed.error);
+    assert_eq!(arrives(&f, &s, COMMIT, last + 1, last, &append), 251);
+    assert_eq!(size(), 3);
+    assert_eq!(done(s.commit(ino, &x).unwrap()).placed_at, 3);
+    assert_eq!(last_in_lane(&f, &s), last + 3, "the lane is in use again");
+
+    // The first copy overtakes the seal: then it is done, not refused.
+    f.volume.set_limits(0, size()).unwrap();
+    let last = last_in_lane(&f, &s);
+    assert_eq!(arrives(&f, &s, COMMIT, last + 1, last, &append), 28);
+    f.volume.set_limits(0, 0).unwrap();
+    assert_eq!(arrives(&f, &s, COMMIT, last + 1, last, &append), 0);
+    assert_eq!(arrives(&f, &s, SEAL, last + 2, last, &[]), 251);
+    assert_eq!(arrives(&f, &s, COMMIT, last + 1, last, &append), 0);
+    assert_eq!(size(), 5);
+}
+
 #[test]
 fn a_session_that_was_given_up_can_change_nothing() {
     let f = Fixture::new();

@@ -140,7 +140,7 @@ fn owners_are_limited_exactly_and_the_privileged_are_not() {
     assert_eq!(s.getattr(c).unwrap().size, 900);
     let grow = SetAttr { size: Some(901), ..SetAttr::default() };
     assert_eq!(errno(s.setattr(c, &grow, t(4))), Errno::EDQUOT);
-    assert_eq!(errno(s.zero(c, 0..901, true, false, t(4))), Errno::EDQUOT);
+    assert_eq!(errno(s.zero(c, 0..901, true, Writer::default(), t(4))), Errno::EDQUOT);
     s.setattr(c, &SetAttr { privileged: true, ..grow }, t(4)).unwrap();
     // Overwriting needs no room, shrinking gives it back.
     let over = s.commit(c, &request(CommitData::Inline(&[(0, b"x")]), 5)).unwrap();

@@ -55,7 +55,7 @@ fn share(f: &Fixture, from: (InodeId, u64), to: (InodeId, u64)) -> Shared {
         destination: to.0,
         records: &[(to.1, records)],
         end,
-        privileged: true,
+        writer: Writer::PRIVILEGED,
     };
     f.session.share(&request, t(3)).unwrap()
 }
@@ -120,7 +120,7 @@ fn a_source_that_changed_is_not_shared() {
             destination: b,
             records: &list,
             end: 100,
-            privileged: true,
+            writer: Writer::PRIVILEGED,
         };
         f.session.share(&request, t(5)).unwrap()
     };
@@ -184,7 +184,11 @@ fn random_sharing_keeps_counts_and_frees_each_slice_once() {
                 (6, Some((_, ino)), _) => {
                     let from = roll(3) * CHUNK_BYTES + roll(2) * 300;
                     let range = from..from + 1 + roll(2 * CHUNK_BYTES);
-                    freed = f.session.zero(ino, range, roll(2) == 0, true, t(4)).unwrap().freed;
+                    freed = f
+                        .session
+                        .zero(ino, range, roll(2) == 0, Writer::PRIVILEGED, t(4))
+                        .unwrap()
+                        .freed;
                 }
                 (7, Some((_, ino)), _) => {
                     let chunk = roll(3);
@@ -232,18 +236,18 @@ fn zeroing_cuts_inline_data_drops_chunks_and_covers_the_rest() {
     let s = &f.session;
     let a = s.create(ROOT, b"a", &file(), t(1)).unwrap().attr.ino;
     done(s.commit(a, &request(CommitData::Inline(&[(0, b"0123456789")]), 2)).unwrap());
-    s.zero(a, 2..4, false, true, t(3)).unwrap();
+    s.zero(a, 2..4, false, Writer::PRIVILEGED, t(3)).unwrap();
     let bytes = |ino| match s.open(ino, None).unwrap().data {
         OpenData::Inline(bytes) => bytes.to_vec(),
         other => panic!("{other:?}"),
     };
     assert_eq!(bytes(a), b"01\0\x00456789");
-    let zeroed = s.zero(a, 8..100, false, true, t(4)).unwrap();
+    let zeroed = s.zero(a, 8..100, false, Writer::PRIVILEGED, t(4)).unwrap();
     assert_eq!(
         (bytes(a), zeroed.attr.size, zeroed.attr.mtime),
         (b"01\0\x004567".to_vec(), 10, t(4))
     );
-    let zeroed = s.zero(a, 0..100, true, true, t(5)).unwrap();
+    let zeroed = s.zero(a, 0..100, true, Writer::PRIVILEGED, t(5)).unwrap();
     assert_eq!((bytes(a), zeroed.attr.size), (Vec::new(), 100));
     assert_eq!((zeroed.previous, s.usage().unwrap().bytes), (t(4), 100));
     assert!(!zeroed.attr.flags.has(AttrFlags::INLINE));
@@ -254,17 +258,26 @@ fn zeroing_cuts_inline_data_drops_chunks_and_covers_the_rest() {
     let b = make(&f, "b", &chunks);
     // From the middle of chunk 1 to the end: the last chunk is covered as far as the file goes.
     let size = 599 * CHUNK_BYTES + 1000;
-    let zeroed = s.zero(b, CHUNK_BYTES + 500..size, false, true, t(6)).unwrap();
+    let zeroed = s.zero(b, CHUNK_BYTES + 500..size, false, Writer::PRIVILEGED, t(6)).unwrap();
     assert_eq!((zeroed.freed.len(), zeroed.records, zeroed.hidden), (598, 2, false));
     let left = s.volume().chunks_of(b).unwrap();
     assert_eq!(left[1], (1, vec![extent(0, 1000, 11), ExtentRecord::hole(500, 67_108_364)]));
     assert_eq!(left.len(), 2);
     // The same again adds nothing.
-    assert_eq!(s.zero(b, CHUNK_BYTES + 500..size, false, true, t(7)).unwrap().records, 2);
+    assert_eq!(
+        s.zero(b, CHUNK_BYTES + 500..size, false, Writer::PRIVILEGED, t(7)).unwrap().records,
+        2
+    );
     let next = s.next_chunks(b, 1).unwrap();
     assert_eq!((next.chunks.len(), next.known_to, next.attr.size), (1, u64::MAX, size));
-    assert_eq!(posix(s.zero(ROOT, 0..5, false, true, t(8)).unwrap_err()), Errno::EISDIR);
-    assert_eq!(posix(s.zero(b, 0..u64::MAX, false, true, t(8)).unwrap_err()), Errno::EFBIG);
+    assert_eq!(
+        posix(s.zero(ROOT, 0..5, false, Writer::PRIVILEGED, t(8)).unwrap_err()),
+        Errno::EISDIR
+    );
+    assert_eq!(
+        posix(s.zero(b, 0..u64::MAX, false, Writer::PRIVILEGED, t(8)).unwrap_err()),
+        Errno::EFBIG
+    );
 }
 
 #[test]
@@ -382,7 +395,7 @@ fn copies_whose_reply_was_lost_are_counted_once() {
     // All scripts are there.
     clone(b"0");
     assert!(matches!(share(&far, (a, 0), (a, 2)), Shared::Done(_)));
-    s.zero(a, 0..1, false, true, t(3)).unwrap();
+    s.zero(a, 0..1, false, Writer::PRIVILEGED, t(3)).unwrap();
     assert_eq!(counts(&far), BTreeMap::from([(5, 2), (6, 1)]));
     let cut = |op: &(dyn Fn() + Sync)| {
         let before = far.server.commandstats()["evalsha"];
@@ -413,13 +426,14 @@ fn copies_whose_reply_was_lost_are_counted_once() {
             destination: a,
             records: &[(7, records.clone())],
             end: 7 * CHUNK_BYTES + 100,
-            privileged: true,
+            writer: Writer::PRIVILEGED,
         };
         assert!(matches!(s.share(&request, t(4)).unwrap(), Shared::Done(_)));
     });
     assert_eq!(counts(&far), BTreeMap::from([(5, 4), (6, 3)]));
     cut(&|| {
-        let zeroed = s.zero(a, CHUNK_BYTES..2 * CHUNK_BYTES, false, true, t(5)).unwrap();
+        let zeroed =
+            s.zero(a, CHUNK_BYTES..2 * CHUNK_BYTES, false, Writer::PRIVILEGED, t(5)).unwrap();
         assert!(zeroed.freed.is_empty());
     });
     assert_eq!(counts(&far), BTreeMap::from([(5, 4), (6, 2)]));
@@ -446,7 +460,7 @@ fn when_memory_is_full_shared_files_can_be_removed_and_punched() {
     assert!(counts(&f).values().all(|count| *count == 2), "what was refused changed nothing");
     assert_eq!(s.getattr(ROOT).unwrap().entries, 3);
 
-    let zeroed = s.zero(a, 500..5 * CHUNK_BYTES, false, true, t(5)).unwrap();
+    let zeroed = s.zero(a, 500..5 * CHUNK_BYTES, false, Writer::PRIVILEGED, t(5)).unwrap();
     assert!(zeroed.freed.is_empty(), "others show them");
     let gone = s.unlink(ROOT, b"b", Victim::NotOpen(b), t(6)).unwrap();
     let Fate::Orphaned = gone.removed.fate else { panic!("{gone:?}") };
@@ -500,13 +514,18 @@ fn sizes_up_to_the_largest_are_exact() {
             let next = s.next_chunks(a, chunk).unwrap();
             assert_eq!((next.chunks.len(), next.known_to), (2, u64::MAX), "{border}");
             assert_eq!(next.chunks[1].0, border / CHUNK_BYTES);
-            let zeroed = s.zero(a, *border..*border + 30, false, true, t(5)).unwrap();
+            let zeroed = s.zero(a, *border..*border + 30, false, Writer::PRIVILEGED, t(5)).unwrap();
             assert_eq!(slices(&zeroed.freed), [100 + slice]);
         }
-        assert!(s.zero(a, border - 5..*border, false, true, t(5)).unwrap().freed.is_empty());
+        assert!(
+            s.zero(a, border - 5..*border, false, Writer::PRIVILEGED, t(5))
+                .unwrap()
+                .freed
+                .is_empty()
+        );
         assert_eq!(slices(&resize(border - 10).freed), [slice; 0], "a part stays");
         assert_eq!(slices(&resize(CHUNK_BYTES - 30).freed).len(), usize::from(chunk > 0));
-        let zeroed = s.zero(a, 0..*border, true, true, t(6)).unwrap();
+        let zeroed = s.zero(a, 0..*border, true, Writer::PRIVILEGED, t(6)).unwrap();
         assert_eq!((zeroed.attr.size, s.usage().unwrap().bytes), (*border, counted(*border)));
     }
     resize(i64::MAX as u64 - 5);

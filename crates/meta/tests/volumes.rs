@@ -138,3 +138,38 @@ fn the_barrier_of_level_replica_needs_the_replica() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn files_that_cannot_be_read_are_noted_until_they_can() {
+    let f = Fixture::new();
+    let a = f.session.create(ROOT, b"a", &file(), t(1)).unwrap().attr.ino;
+    let b = f.session.create(ROOT, b"b", &file(), t(1)).unwrap().attr.ino;
+    assert!(f.volume.note_lost(b, &"ü".repeat(1000)).unwrap());
+    assert!(f.volume.note_lost(a, "block 1.0 is nowhere").unwrap());
+    let lost = f.volume.lost().unwrap();
+    assert_eq!(lost.iter().map(|lost| lost.ino).collect::<Vec<_>>(), [a, b]);
+    assert_eq!(lost[0].why, "block 1.0 is nowhere");
+    assert_eq!(lost[1].why, "ü".repeat(250), "cut, but no letter in two");
+    // What fails once more after it was found again stays.
+    loop {
+        assert!(f.volume.note_lost(a, "again").unwrap());
+        let now = &f.volume.lost().unwrap()[0];
+        assert_eq!((now.first_ms, &*now.why), (lost[0].first_ms, "again"));
+        if now.last_ms > lost[0].last_ms {
+            break;
+        }
+    }
+    assert!(!f.volume.clear_lost(&lost[0]).unwrap());
+    assert!(f.volume.clear_lost(&lost[1]).unwrap());
+    assert!(!f.volume.clear_lost(&lost[1]).unwrap());
+    assert_eq!(f.volume.lost().unwrap().len(), 1);
+    // A file that is gone is not noted, nor more of them than people read.
+    f.session.unlink(ROOT, b"b", Victim::NotOpen(b), t(2)).unwrap();
+    assert!(!f.volume.note_lost(b, "gone").unwrap());
+    for i in 0..LOST_FILES_MAX {
+        let name = format!("f{i}");
+        let ino = f.session.create(ROOT, name.as_bytes(), &file(), t(3)).unwrap().attr.ino;
+        assert_eq!(f.volume.note_lost(ino, "full").unwrap(), i + 1 < LOST_FILES_MAX);
+    }
+    assert_eq!(f.volume.lost().unwrap().len(), LOST_FILES_MAX as usize);
+}

@@ -9,7 +9,7 @@ use crate::pending::by_chunk;
 use crate::{Vfs, VfsError, WriteMode};
 use ringfs_base::limits::{CHUNK_BYTES, FILE_BYTES_MAX};
 use ringfs_base::{Errno, InodeId, SliceId};
-use ringfs_meta::{ExtentRecord, FileKind, ShareRequest, Shared, Source, resolve};
+use ringfs_meta::{ExtentRecord, FileKind, ShareRequest, Shared, Source, Writer, resolve};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,13 +36,13 @@ pub struct Place {
 
 impl Vfs {
     /// Copies up to `len` bytes and tells how many: fewer at the end of the source, or when
-    /// something failed on the way. Quotas of owners and groups do not bind the `privileged`. EINVAL if the ranges overlap, EFBIG, EISDIR.
+    /// something failed on the way. EINVAL if the ranges overlap, EFBIG, EISDIR.
     pub fn copy_range(
         &self,
         from: Place,
         to: Place,
         len: u64,
-        privileged: bool,
+        writer: Writer,
     ) -> Result<u64, VfsError> {
         let apart = from.offset.abs_diff(to.offset) >= len;
         if from.ino == to.ino && !apart {
@@ -61,7 +61,7 @@ impl Vfs {
         let mut done = 0;
         while done < len {
             let (from, to) = (from.on(done), to.on(done));
-            match self.copy_some(from, to, len - done, privileged) {
+            match self.copy_some(from, to, len - done, writer) {
                 Ok(0) => break,
                 Ok(copied) => done += copied,
                 Err(error) if done > 0 => {
@@ -75,24 +75,18 @@ impl Vfs {
     }
 
     /// Copies the beginning of a range; 0 at the end of the source.
-    fn copy_some(
-        &self,
-        from: Place,
-        to: Place,
-        len: u64,
-        privileged: bool,
-    ) -> Result<u64, VfsError> {
+    fn copy_some(&self, from: Place, to: Place, len: u64, writer: Writer) -> Result<u64, VfsError> {
         let (source, destination) = (self.nodes.get(from.ino), self.nodes.get(to.ino));
         self.flush_node(&source)?;
         self.flush_node(&destination)?;
         for _ in 0..SHARE_TRIES_MAX {
-            match self.try_share(&destination, from, to, len, privileged)? {
+            match self.try_share(&destination, from, to, len, writer)? {
                 Attempt::Done(bytes) => return Ok(bytes),
-                Attempt::Copy(bytes) => return self.copy_bytes(from, to, bytes, privileged),
+                Attempt::Copy(bytes) => return self.copy_bytes(from, to, bytes, writer),
                 Attempt::Again => {}
             }
         }
-        self.copy_bytes(from, to, len, privileged)
+        self.copy_bytes(from, to, len, writer)
     }
 
     fn try_share(
@@ -101,7 +95,7 @@ impl Vfs {
         from: Place,
         to: Place,
         len: u64,
-        privileged: bool,
+        writer: Writer,
     ) -> Result<Attempt, VfsError> {
         let found = self.session.next_chunks(from.ino, from.offset / CHUNK_BYTES)?;
         match found.attr.kind {
@@ -132,7 +126,7 @@ impl Vfs {
             destination: to.ino,
             records: &records,
             end: to.offset + bytes,
-            privileged,
+            writer,
         };
         let before = self.changes.before();
         let shared = self.session.share(&request, self.clock.now()).inspect_err(|_| {
@@ -154,17 +148,14 @@ impl Vfs {
         from: Place,
         to: Place,
         len: u64,
-        privileged: bool,
+        writer: Writer,
     ) -> Result<u64, VfsError> {
         let pieces = self.read(from.ino, from.offset, len.min(COPY_BYTES) as u32)?;
         let mut done = 0;
         for piece in pieces {
-            self.write(
-                to.ino,
-                to.offset + done,
-                &piece,
-                WriteMode { privileged, ..WriteMode::default() },
-            )?;
+            let Writer { kill_suid, privileged } = writer;
+            let how = WriteMode { append: false, kill_suid, privileged };
+            self.write(to.ino, to.offset + done, &piece, how)?;
             done += piece.len() as u64;
         }
         Ok(done)

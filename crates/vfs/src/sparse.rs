@@ -3,11 +3,11 @@
 //! Both first write back what is buffered, so that the answer needs one place only to look at.
 //! Nothing is reserved for ranges that are allocated: blocks are made by writing them.
 
-use crate::node::Content;
+use crate::node::{Content, without_set_id};
 use crate::{Vfs, VfsError};
 use ringfs_base::limits::{CHUNK_BYTES, FILE_BYTES_MAX};
 use ringfs_base::{Errno, InodeId};
-use ringfs_meta::{ExtentRecord, Source, resolve};
+use ringfs_meta::{ExtentRecord, Source, Writer, resolve};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -38,14 +38,14 @@ pub enum Seek {
 
 impl Vfs {
     /// Allocates, punches or zeroes a range. EINVAL for an empty one, EFBIG beyond the largest
-    /// file, EISDIR. Quotas of owners and groups do not bind the `privileged`.
+    /// file, EISDIR.
     pub fn fallocate(
         &self,
         ino: InodeId,
         offset: u64,
         len: u64,
         how: Allocation,
-        privileged: bool,
+        writer: Writer,
     ) -> Result<(), VfsError> {
         if len == 0 {
             return Err(Errno::EINVAL.into());
@@ -53,13 +53,25 @@ impl Vfs {
         let end = offset.checked_add(len).filter(|end| *end <= FILE_BYTES_MAX);
         let end = end.ok_or(Errno::EFBIG)?;
         match how {
-            Allocation::Reserve => Ok(()),
-            Allocation::Extend => self.zero(ino, end..end, true, privileged),
-            Allocation::Zero => self.zero(ino, offset..end, true, privileged),
+            Allocation::Reserve => self.lose_set_id(ino, offset, writer),
+            Allocation::Extend => self.zero(ino, end..end, true, writer),
+            Allocation::Zero => self.zero(ino, offset..end, true, writer),
             Allocation::Punch | Allocation::ZeroKeepSize => {
-                self.zero(ino, offset..end, false, privileged)
+                self.zero(ino, offset..end, false, writer)
             }
         }
+    }
+
+    /// What changes nothing else takes the set-id bits away all the same.
+    fn lose_set_id(&self, ino: InodeId, offset: u64, writer: Writer) -> Result<(), VfsError> {
+        if !writer.kill_suid {
+            return Ok(());
+        }
+        let perm = self.getattr(ino)?.attr.perm;
+        if without_set_id(perm) == perm {
+            return Ok(());
+        }
+        self.zero(ino, offset..offset, false, writer)
     }
 
     fn zero(
@@ -67,16 +79,14 @@ impl Vfs {
         ino: InodeId,
         range: Range<u64>,
         grow: bool,
-        privileged: bool,
+        writer: Writer,
     ) -> Result<(), VfsError> {
         let node = self.nodes.get(ino);
         self.flush_node(&node)?;
         let before = self.changes.before();
         let (first, last) = (range.start, range.end.saturating_sub(1));
-        let zeroed = self
-            .session
-            .zero(ino, range, grow, privileged, self.clock.now())
-            .inspect_err(|_| {
+        let zeroed =
+            self.session.zero(ino, range, grow, writer, self.clock.now()).inspect_err(|_| {
                 // A part, or all of it, may have been done without our hearing so.
                 node.lock().forget_committed();
             })?;

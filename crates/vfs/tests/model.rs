@@ -7,7 +7,7 @@ mod ring;
 use ring::{Ring, create, quick, read};
 use ringfs_base::limits::{BLOCK_BYTES, CHUNK_BYTES};
 use ringfs_base::{Errno, InodeId};
-use ringfs_meta::{SetAttr, XattrMode};
+use ringfs_meta::{SetAttr, Writer, XattrMode};
 use ringfs_vfs::{Allocation, KernelChange, Place, Seek, Times, Vfs, VfsConfig, WriteMode};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -76,7 +76,7 @@ fn run(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
                 let (at, len) = (dice.roll(span), 1 + dice.roll(span / 2));
                 let how = [Allocation::Punch, Allocation::ZeroKeepSize, Allocation::Zero]
                     [dice.roll(3) as usize];
-                vfs.fallocate(ino, at, len, how, true).unwrap();
+                vfs.fallocate(ino, at, len, how, Writer::PRIVILEGED).unwrap();
                 let end = (at + len) as usize;
                 if how == Allocation::Zero {
                     model.resize(model.len().max(end), 0);
@@ -90,7 +90,7 @@ fn run(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
                     Place { ino, offset: from },
                     Place { ino, offset: to },
                     len,
-                    true,
+                    Writer::PRIVILEGED,
                 );
                 if from.abs_diff(to) < len {
                     assert_eq!(copied.unwrap_err().errno(), Errno::EINVAL, "{context}");
@@ -241,7 +241,8 @@ fn run_copies(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
                 file.bytes[at as usize..end].copy_from_slice(&data);
             }
             3 => {
-                vfs.fallocate(file.ino, offset, len, Allocation::Punch, true).unwrap();
+                vfs.fallocate(file.ino, offset, len, Allocation::Punch, Writer::PRIVILEGED)
+                    .unwrap();
                 let to = end.min(file.bytes.len());
                 let from = (at as usize).min(to);
                 file.bytes[from..to].fill(0);
@@ -269,7 +270,7 @@ fn run_copies(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
                 // A window that is empty has a file of size 0 or of holes only.
                 let len = len.min((files[one].bytes.len() as u64).saturating_sub(at));
                 if len > 0 && !(one == other && at.abs_diff(to) < len) {
-                    let copied = vfs.copy_range(from, place, len, true).unwrap();
+                    let copied = vfs.copy_range(from, place, len, Writer::PRIVILEGED).unwrap();
                     assert_eq!(copied, len, "{context}: copied");
                     let bytes = files[one].bytes[at as usize..(at + len) as usize].to_vec();
                     let target = &mut files[other].bytes;
@@ -446,6 +447,55 @@ fn set_id_bits_set_after_a_write_survive_its_commit() {
     vfs.write(ino, 0, b"evil", WriteMode { kill_suid: true, ..WriteMode::default() }).unwrap();
     vfs.close(ino).unwrap();
     assert_eq!(vfs.getattr(ino).unwrap().attr.perm, 0o755);
+    vfs.stop().unwrap();
+}
+
+#[test]
+fn allocating_and_copying_take_set_id_bits_away_from_who_is_not_privileged() {
+    let ring = Ring::start(1);
+    let (vfs, _) = ring.mount(VfsConfig::default());
+    let ino = create(&vfs, "program");
+    let source = create(&vfs, "source");
+    let whole = vec![7; 100_000];
+    for ino in [ino, source] {
+        vfs.write(ino, 0, &whole, WriteMode::default()).unwrap();
+        vfs.close(ino).unwrap();
+    }
+    let plain = Writer { kill_suid: true, privileged: false };
+    let place = |ino| Place { ino, offset: 0 };
+    let perm_after = |work: &dyn Fn(Writer), writer: Writer, perm: u16| {
+        let change = SetAttr { perm: Some(perm), ..SetAttr::default() };
+        vfs.setattr(ino, change, Times::default()).unwrap();
+        work(writer);
+        vfs.close(ino).unwrap();
+        vfs.getattr(ino).unwrap().attr.perm
+    };
+    let allocate = |how| {
+        let vfs = &vfs;
+        move |writer| vfs.fallocate(ino, 10, 1_000, how, writer).unwrap()
+    };
+    let copy = |len| {
+        let vfs = &vfs;
+        move |writer| {
+            assert_eq!(vfs.copy_range(place(source), place(ino), len, writer).unwrap(), len)
+        }
+    };
+    type Work<'a> = Box<dyn Fn(Writer) + 'a>;
+    let works: [(&str, Work<'_>); 7] = [
+        ("extend", Box::new(allocate(Allocation::Extend))),
+        ("reserve", Box::new(allocate(Allocation::Reserve))),
+        ("punch", Box::new(allocate(Allocation::Punch))),
+        ("zero", Box::new(allocate(Allocation::Zero))),
+        ("zero, keep size", Box::new(allocate(Allocation::ZeroKeepSize))),
+        ("share", Box::new(copy(50_000))),
+        ("copy", Box::new(copy(100))),
+    ];
+    for (name, work) in &works {
+        assert_eq!(perm_after(work, plain, 0o6755), 0o755, "{name}");
+        assert_eq!(perm_after(work, plain, 0o2745), 0o2745, "{name}: no execution by the group");
+        assert_eq!(perm_after(work, Writer::PRIVILEGED, 0o6755), 0o6755, "{name}");
+    }
+    drop(works);
     vfs.stop().unwrap();
 }
 

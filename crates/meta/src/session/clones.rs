@@ -23,7 +23,7 @@ pub(crate) const CLONES_MAX: usize = 64;
 impl Session {
     /// Lets a file show slices of another. EINVAL (no file, or a record that cannot be), EFBIG.
     pub fn share(&self, request: &ShareRequest<'_>, now: Timestamp) -> Result<Shared, MetaError> {
-        let ShareRequest { source, version, read, destination, records, end, privileged } = request;
+        let ShareRequest { source, version, read, destination, records, end, writer } = request;
         if *end > FILE_BYTES_MAX {
             return Err(Errno::EFBIG.into());
         }
@@ -48,7 +48,7 @@ impl Session {
             now.0.to_be_bytes(),
         ]
         .concat();
-        head.push(u8::from(*privileged));
+        head.push(u8::from(writer.privileged) | u8::from(writer.kill_suid) << 1);
         let mut args = vec![head, read.len().to_string().into_bytes()];
         for (chunk, all) in *read {
             args.push(chunk.to_string().into_bytes());

@@ -6,7 +6,7 @@ use crate::extents::dropped_slices;
 use crate::reply::Reader;
 use crate::scripts;
 use crate::shard::done;
-use crate::types::{NextChunks, Zeroed};
+use crate::types::{NextChunks, Writer, Zeroed};
 use ringfs_base::limits::FILE_BYTES_MAX;
 use ringfs_base::{Errno, InodeId, Timestamp};
 use std::ops::Range;
@@ -20,7 +20,7 @@ impl Session {
         ino: InodeId,
         range: Range<u64>,
         grow: bool,
-        privileged: bool,
+        writer: Writer,
         now: Timestamp,
     ) -> Result<Zeroed, MetaError> {
         if range.end > FILE_BYTES_MAX {
@@ -32,7 +32,9 @@ impl Session {
         loop {
             let request = [
                 &ino.to_bytes()[..],
-                &[u8::from(grow) | u8::from(privileged) << 1],
+                &[u8::from(grow)
+                    | u8::from(writer.privileged) << 1
+                    | u8::from(writer.kill_suid) << 2],
                 &from.to_be_bytes(),
                 &range.end.to_be_bytes(),
                 &now.0.to_be_bytes(),
