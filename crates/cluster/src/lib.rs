@@ -9,6 +9,8 @@
 //!   brings the blocks to where they then belong.
 //! - [`clone_tree`]: a copy of a whole tree that moves no data and appears at once.
 //! - [`list_trash`], [`restore_trash`], [`empty_trash`]: what was deleted and is kept for a while.
+//! - [`Keeper`]: watches the nodes ([`health`]), and where it coordinates, decides who is down and runs
+//!   the background [`workers`].
 //! - [`status`]: nodes, usage, sessions, ring.
 //!
 //! Each long job takes a [`Job`]: a status line, a throttle, and a stop between two steps. Any of
@@ -23,7 +25,9 @@ pub mod clone;
 mod error;
 pub mod fsck;
 pub mod gc;
+pub mod health;
 mod job;
+pub mod keeper;
 mod keys;
 mod leftovers;
 mod membership;
@@ -42,6 +46,7 @@ pub use error::ClusterError;
 pub use fsck::{Checks, Finding, FsckReport, Severity, fsck};
 pub use gc::{GcOptions, GcReport, gc};
 pub use job::{Job, Progress};
+pub use keeper::{Keeper, KeeperOptions, KeeperSettings, KeeperSnapshot};
 pub use membership::{Addresses, Membership, Ring};
 pub use repair::{RepairOptions, RepairReport, repair};
 pub use shards::Shards;
