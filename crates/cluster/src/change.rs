@@ -427,12 +427,11 @@ fn record(ring: &Ring, proposal: &Proposal, by: &str) -> Option<MoveRecord> {
         leaving: proposal.leaving.iter().map(ToString::to_string).collect(),
         whole: before.whole || ring.former.len() >= usize::from(FORMER_MAX),
         fraction: proposal.fraction_moved(),
-        position: None,
-        closing: false,
         copies: before.copies,
         bytes: before.bytes,
+        ..MoveRecord::default()
     })
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

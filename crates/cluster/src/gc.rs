@@ -37,8 +37,6 @@ const ROUND_BLOCKS_MAX: usize = 1 << 20;
 const ORPHANS_BATCH: u32 = 256;
 /// Orphans that a dry run counts at most.
 const ORPHANS_COUNT_MAX: u32 = 1_000_000;
-/// How often references are read again because files were cloned meanwhile.
-const SETTLE_TRIES_MAX: u32 = 16;
 /// A round removes something, or it is the last; more rounds than this mean that blocks come back.
 const ROUNDS_MAX: u32 = 100_000;
 
@@ -223,7 +221,7 @@ fn collect(
             return Ok(());
         }
         if options.delete {
-            let again = settled_references(subject, job)?;
+            let again = References::settled(&subject.volume, job)?;
             garbage.retain(|block| !again.has(*block));
         }
         let removed_before = found.removed_blocks;
@@ -234,18 +232,6 @@ fn collect(
         }
     }
     Ok(())
-}
-
-/// All references of a time in which no slice found another owner.
-fn settled_references(subject: &Subject, job: &Job) -> Result<References, ClusterError> {
-    for _ in 0..SETTLE_TRIES_MAX {
-        let before = subject.volume.shares()?;
-        let references = References::read(&subject.volume, job)?;
-        if subject.volume.shares()? == before {
-            return Ok(references);
-        }
-    }
-    Err(ClusterError::Unsure("files are being cloned all the time".to_owned()))
 }
 
 /// What one pass over a node's blocks found.

@@ -151,8 +151,13 @@ impl Job {
 
     /// Takes leave to move so many bytes: returns when the limit allows it.
     pub(crate) fn spend(&self, bytes: u64) -> Result<(), ClusterError> {
+        self.state.lock().progress.bytes += bytes;
+        self.pace(bytes)
+    }
+
+    /// The same for bytes that are only looked at, and do not count as moved.
+    pub(crate) fn pace(&self, bytes: u64) -> Result<(), ClusterError> {
         let mut state = self.state.lock();
-        state.progress.bytes += bytes;
         let mut begin = None;
         loop {
             if state.stopped {

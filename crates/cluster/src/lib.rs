@@ -39,6 +39,7 @@ mod shards;
 pub mod status;
 mod subject;
 mod trash;
+mod walk;
 pub mod workers;
 
 pub use clone::{CloneReport, clone_tree};

@@ -6,6 +6,9 @@ use ringfs_base::{BlockId, SliceId};
 use ringfs_meta::Volume;
 use std::collections::HashMap;
 
+/// How often references are read again because files were cloned meanwhile.
+const SETTLE_TRIES_MAX: u32 = 16;
+
 /// All slices of a volume with the blocks each has.
 #[derive(Debug, Default)]
 pub(crate) struct References {
@@ -45,6 +48,19 @@ impl References {
             }
             cursor = next;
         }
+    }
+
+    /// All references of a time in which no slice found another owner: a file that is copied to where
+    /// the scan has been, and then removed from where it has yet to come, would be missed.
+    pub(crate) fn settled(volume: &Volume, job: &Job) -> Result<References, ClusterError> {
+        for _ in 0..SETTLE_TRIES_MAX {
+            let before = volume.shares()?;
+            let references = References::read(volume, job)?;
+            if volume.shares()? == before {
+                return Ok(references);
+            }
+        }
+        Err(ClusterError::Unsure("files are being cloned all the time".to_owned()))
     }
 
     pub(crate) fn has(&self, block: BlockId) -> bool {

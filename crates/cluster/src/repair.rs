@@ -12,6 +12,7 @@ use crate::error::ClusterError;
 use crate::job::Job;
 use crate::references::References;
 use crate::subject::Subject;
+use crate::walk::Walk;
 use parking_lot::Mutex;
 use ringfs_base::{BlockId, SliceId};
 use ringfs_store::{Copy, CopyState, Depth, NodeIndex, Scope, StoreError, Surplus};
@@ -22,8 +23,6 @@ use std::collections::{BTreeSet, HashSet};
 const BATCH_BLOCKS: usize = 256;
 /// Blocks that one thread reads whole together: some 16 MiB for each copy.
 const BATCH_BLOCKS_DEEP: usize = 16;
-/// Threads at most.
-const THREADS_MAX: usize = 64;
 /// Lost blocks that are remembered by number.
 const LOST_MAX: usize = 10_000;
 
@@ -156,78 +155,23 @@ struct Run<'a> {
     tally: Mutex<Tally>,
 }
 
-/// Hands out blocks in order, and knows which have not come back yet.
-struct Source {
-    slice: usize,
-    index: u32,
-    under_way: BTreeSet<(usize, u32)>,
-}
-
 impl Run<'_> {
     /// One pass over all blocks from `slice` on. Where it was stopped, if it was.
     fn blocks_pass(&self, pass: Pass, slice: u64) -> Result<Option<Position>, ClusterError> {
-        let first = self.slices.partition_point(|(known, _)| known.0 < slice);
-        let total = self.slices[first..].iter().map(|(_, blocks)| u64::from(*blocks)).sum();
+        let batch = if self.options.deep { BATCH_BLOCKS_DEEP } else { BATCH_BLOCKS };
+        let walk = Walk::new(&self.slices, slice, batch, &|_| true);
         let what = match pass {
             Pass::Endangered => "mending endangered blocks",
             Pass::Degraded | Pass::Surplus => "mending blocks",
         };
-        let source = Mutex::new(Source { slice: first, index: 0, under_way: BTreeSet::new() });
-        let position = |source: &Source| {
-            let (at, _) = source.under_way.first().copied().unwrap_or((source.slice, source.index));
-            let slice = self.slices.get(at).map_or(u64::MAX, |(slice, _)| slice.0);
-            Some(Position { pass, slice })
-        };
-        match self.job.begin(what, total) {
-            Err(ClusterError::Stopped) => return Ok(position(&source.lock())),
-            other => other?,
-        }
-        let threads = self.options.threads.clamp(1, THREADS_MAX);
-        let outcome: Result<(), ClusterError> = std::thread::scope(|scope| {
-            let workers: Vec<_> =
-                (0..threads).map(|_| scope.spawn(|| self.work(pass, &source))).collect();
-            let mut outcome = Ok(());
-            for worker in workers {
-                let result = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                if outcome.is_ok() {
-                    outcome = result;
-                }
-            }
-            outcome
-        });
+        let outcome = self
+            .job
+            .begin(what, walk.total())
+            .and_then(|()| walk.run(self.options.threads, |batch| self.mend_batch(pass, batch)));
         match outcome {
             Ok(()) => Ok(None),
-            Err(ClusterError::Stopped) => Ok(position(&source.lock())),
+            Err(ClusterError::Stopped) => Ok(Some(Position { pass, slice: walk.position() })),
             Err(e) => Err(e),
-        }
-    }
-
-    fn work(&self, pass: Pass, source: &Mutex<Source>) -> Result<(), ClusterError> {
-        loop {
-            let begin;
-            let mut batch = Vec::new();
-            {
-                let mut source = source.lock();
-                let most = if self.options.deep { BATCH_BLOCKS_DEEP } else { BATCH_BLOCKS };
-                begin = (source.slice, source.index);
-                while batch.len() < most
-                    && let Some((slice, blocks)) = self.slices.get(source.slice)
-                {
-                    if source.index < *blocks {
-                        batch.push(BlockId { slice: *slice, index: source.index });
-                        source.index += 1;
-                    } else {
-                        source.slice += 1;
-                        source.index = 0;
-                    }
-                }
-                if batch.is_empty() {
-                    return Ok(());
-                }
-                source.under_way.insert(begin);
-            }
-            self.mend_batch(pass, &batch)?;
-            source.lock().under_way.remove(&begin);
         }
     }
 

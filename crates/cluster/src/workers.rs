@@ -8,6 +8,7 @@
 use crate::error::ClusterError;
 use crate::job::{Job, Progress};
 use crate::membership::Membership;
+use crate::mover::Mover;
 use crate::subject::Subject;
 use parking_lot::{Condvar, Mutex};
 use ringfs_link::{Endpoint, Timeouts};
@@ -146,6 +147,11 @@ const WISH: &str = ".want";
 fn wish_in(records: &BTreeMap<String, String>, worker: &str) -> WorkerWish {
     let text = records.get(&format!("{worker}{WISH}"));
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// The workers that every coordinator runs.
+pub fn standard() -> Vec<Box<dyn Worker>> {
+    vec![Box::new(Mover::default())]
 }
 
 /// Workers that run in this process. Dropped, they stop after their current steps.

@@ -10,6 +10,8 @@
 //! - *Read* (`read`, with `want` and the pure `plan` and `hedge`): only the segments touched, from one
 //!   copy; from the next as soon as that one is missing, bad, failed or late. `indexes` remembers
 //!   where segments are. `read_many` pipelines.
+//! - *Fill* (`fill`): many blocks from where they are to where they belong, for when servers come and
+//!   go.
 //! - *Repair* (`repair`, and `mender`, the one background thread): probes nodes in doubt so that no
 //!   caller waits for them, and rewrites copies that were found missing or bad.
 //!
@@ -21,6 +23,7 @@ mod admin;
 mod config;
 mod error;
 mod exchange;
+mod fill;
 pub mod frame;
 mod hedge;
 mod indexes;
@@ -41,6 +44,7 @@ mod write;
 pub use admin::{NodeMemory, NodeStatus, Removed};
 pub use config::{HEDGE_MIN, StoreConfig};
 pub use error::{ErrorKind, StoreError};
+pub use fill::{Fill, Filled};
 pub use frame::{Codec, Damage};
 pub use node::Node;
 pub use placement::{NodeIndex, Placement, Rendezvous};
@@ -174,6 +178,18 @@ impl Store {
     /// Looks at the copies of many blocks, pipelined: one list for each block, in their order.
     pub fn check_many(&self, ids: &[BlockId], depth: Depth, scope: Scope) -> Vec<Vec<Copy>> {
         repair::check_many(&self.shared, ids, depth, scope)
+    }
+
+    /// Looks at the copies that the nodes named with each block have, pipelined.
+    pub fn check_on(&self, asks: &[(BlockId, Vec<NodeIndex>)], depth: Depth) -> Vec<Vec<Copy>> {
+        repair::check_on(&self.shared, asks, depth)
+    }
+
+    /// Copies many blocks at once from nodes that have them to nodes that should, verified before
+    /// they are written and read back afterwards: one result for each block, in their order. All of
+    /// them are in memory at the same time.
+    pub fn fill(&self, blocks: &[Fill]) -> Vec<Filled> {
+        fill::fill(&self.shared, blocks)
     }
 
     /// Makes every owner that can be reached hold a good copy.

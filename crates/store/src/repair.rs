@@ -33,6 +33,8 @@ pub struct Copy {
     pub is_owner: bool,
     /// What is there.
     pub state: CopyState,
+    /// Bytes of it as it is stored; 0 if that is not known.
+    pub bytes: usize,
 }
 
 /// How closely copies are looked at.
@@ -90,33 +92,52 @@ pub(crate) fn check_many(
     scope: Scope,
 ) -> Vec<Vec<Copy>> {
     let view = shared.view();
-    let batch = match depth {
-        Depth::Header => CHECK_BLOCKS_MAX,
-        Depth::Contents => CHECK_BYTES_MAX / ringfs_base::limits::BLOCK_BYTES as usize,
+    let asked = |block: &BlockId| {
+        let owners = view.placement.owners(*block);
+        let others = match scope {
+            Scope::Owners => Vec::new(),
+            Scope::Everywhere => others(&view, *block, &owners),
+        };
+        (*block, [owners, others].concat())
     };
     blocks
-        .chunks(batch)
-        .flat_map(|blocks| check_batch(shared, &view, blocks, depth, scope))
+        .chunks(batch_of(depth))
+        .flat_map(|blocks| {
+            let asks: Vec<_> = blocks.iter().map(asked).collect();
+            check_batch(shared, &view, &asks, depth)
+        })
         .collect()
+}
+
+/// Like [`check_many`], on the nodes named with each block.
+pub(crate) fn check_on(
+    shared: &Shared,
+    asks: &[(BlockId, Vec<NodeIndex>)],
+    depth: Depth,
+) -> Vec<Vec<Copy>> {
+    let view = shared.view();
+    asks.chunks(batch_of(depth)).flat_map(|asks| check_batch(shared, &view, asks, depth)).collect()
+}
+
+fn batch_of(depth: Depth) -> usize {
+    match depth {
+        Depth::Header => CHECK_BLOCKS_MAX,
+        Depth::Contents => CHECK_BYTES_MAX / ringfs_base::limits::BLOCK_BYTES as usize,
+    }
 }
 
 fn check_batch(
     shared: &Shared,
     view: &View,
-    blocks: &[BlockId],
+    asks: &[(BlockId, Vec<NodeIndex>)],
     depth: Depth,
-    scope: Scope,
 ) -> Vec<Vec<Copy>> {
     let mut batches: Vec<Batch<'_>> = Vec::new();
     let mut places: Vec<Vec<(usize, bool)>> = Vec::new();
-    for (place, block) in blocks.iter().enumerate() {
+    for (place, (block, nodes)) in asks.iter().enumerate() {
         let owners = view.placement.owners(*block);
-        let others = match scope {
-            Scope::Owners => Vec::new(),
-            Scope::Everywhere => others(view, *block, &owners),
-        };
         let key = shared.keys.key(*block);
-        for (at, node) in owners.iter().chain(&others).enumerate() {
+        for node in nodes {
             let cmds = match depth {
                 Depth::Header => vec![
                     Cmd::new("GETRANGE").arg(&key).int(0).int(HEADER_GUESS as i64 - 1),
@@ -133,7 +154,7 @@ fn check_batch(
                 }
             };
             batches[slot].cmds.extend(cmds);
-            places[slot].push((place, at < owners.len()));
+            places[slot].push((place, owners.contains(node)));
         }
     }
     let bytes = match depth {
@@ -147,30 +168,32 @@ fn check_batch(
         Haste::Normal,
         Traffic::Questions,
     );
-    let mut found: Vec<Vec<Copy>> = blocks.iter().map(|_| Vec::new()).collect();
+    let mut found: Vec<Vec<Copy>> = asks.iter().map(|_| Vec::new()).collect();
     for ((batch, places), replies) in batches.iter().zip(places).zip(replies) {
         let mut replies = replies.into_iter();
         for (place, is_owner) in places {
             let mut next = || replies.next().unwrap_or(Ok(Reply::Nil));
-            let state = match depth {
+            let block = asks[place].0;
+            let (state, bytes) = match depth {
                 Depth::Header => {
                     let head = next().and_then(Reply::into_bytes);
                     let length = next().and_then(Reply::into_int);
-                    judge_header(shared, blocks[place], head, length)
+                    let bytes = length.as_ref().map_or(0, |length| *length as usize);
+                    (judge_header(shared, block, head, length), bytes)
                 }
                 Depth::Contents => match next().and_then(Reply::into_bytes) {
-                    Ok(None) => CopyState::Missing,
-                    Ok(Some(frame)) => match verify(shared, blocks[place], &frame) {
-                        Ok(()) => CopyState::Good,
-                        Err(damage) => CopyState::Bad(damage),
+                    Ok(None) => (CopyState::Missing, 0),
+                    Ok(Some(frame)) => match verify(shared, block, &frame) {
+                        Ok(()) => (CopyState::Good, frame.len()),
+                        Err(damage) => (CopyState::Bad(damage), frame.len()),
                     },
-                    Err(error) => unreadable(error),
+                    Err(error) => (unreadable(error), 0),
                 },
             };
             if matches!(state, CopyState::Bad(_)) {
                 shared.counters.bad_copies.add(1);
             }
-            found[place].push(Copy { node: batch.node, is_owner, state });
+            found[place].push(Copy { node: batch.node, is_owner, state, bytes });
         }
     }
     for copies in &mut found {
@@ -225,7 +248,7 @@ fn judge_header(
 }
 
 /// Verifies a whole frame.
-fn verify(shared: &Shared, block: BlockId, frame: &[u8]) -> Result<(), Damage> {
+pub(crate) fn verify(shared: &Shared, block: BlockId, frame: &[u8]) -> Result<(), Damage> {
     let header = Header::parse(frame)?;
     header.require(&shared.identity(block), None)?;
     header.verify(frame)

@@ -12,7 +12,7 @@ fn url(of: &str) -> String {
     format!("redis://{of}.example:6379")
 }
 
-fn ring(names: &[&str], replicas: u8) -> Ring {
+pub(crate) fn ring(names: &[&str], replicas: u8) -> Ring {
     let members: Vec<Member> = names.iter().map(|n| Member::new(name(n))).collect();
     let table = Arc::new(plan(None, &members, replicas, 64).unwrap());
     let nodes = names.iter().map(|n| NodeRecord { name: name(n), url: url(n) }).collect();
@@ -32,7 +32,7 @@ fn ring(names: &[&str], replicas: u8) -> Ring {
 }
 
 /// The ring after a proposal, while its blocks are being moved.
-fn after(ring: &Ring, proposal: &Proposal) -> Ring {
+pub(crate) fn after(ring: &Ring, proposal: &Proposal) -> Ring {
     let mut next = ring.clone();
     next.former.insert(0, ring.table.clone());
     next.former.truncate(usize::from(FORMER_MAX));

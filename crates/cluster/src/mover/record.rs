@@ -27,6 +27,14 @@ pub struct MoveRecord {
     pub position: Option<Position>,
     /// Commits under the tables before are refused, and what came until then is being looked for.
     pub closing: bool,
+    /// All blocks have been looked at once, and new copies read back, but on `unread`.
+    pub verified: bool,
+    /// Nodes that could not be reached then.
+    pub unread: Vec<String>,
+    /// Nodes that cannot be reached, or do not take what they should have: they are tried again.
+    pub waiting: Vec<String>,
+    /// Blocks that may be only on nodes that cannot be reached and shall leave: they are waited for.
+    pub out_of_reach: u64,
     /// Copies written so far.
     pub copies: u64,
     /// Bytes of these, as they are stored.
