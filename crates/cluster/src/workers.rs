@@ -117,7 +117,7 @@ pub struct WorkerWish {
 
 /// The workers that run where the coordinator is.
 pub fn standard() -> Vec<Box<dyn Worker>> {
-    Vec::new()
+    vec![Box::new(Mover::default())]
 }
 
 /// The records of all workers.
@@ -147,11 +147,6 @@ const WISH: &str = ".want";
 fn wish_in(records: &BTreeMap<String, String>, worker: &str) -> WorkerWish {
     let text = records.get(&format!("{worker}{WISH}"));
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-}
-
-/// The workers that every coordinator runs.
-pub fn standard() -> Vec<Box<dyn Worker>> {
-    vec![Box::new(Mover::default())]
 }
 
 /// Workers that run in this process. Dropped, they stop after their current steps.
