@@ -130,6 +130,29 @@ fn a_write_that_goes_on_beyond_its_quota_is_told_before_close() {
     volume.assert_fsck_clean();
 }
 
+/// A child process closes what it inherits, and a program may close a second descriptor: whoever
+/// has the file open must hear of the loss all the same.
+#[test]
+fn writes_that_are_lost_are_told_to_every_open_file() {
+    let (volume, mount) = with_tree("0", "64KiB");
+    let path = mount.path("t/a");
+    let mut file = File::create(&path).unwrap();
+    let second = File::options().write(true).open(&path).unwrap();
+    file.write_all(&[7; 100_000]).unwrap();
+    let inherited = file.try_clone().unwrap();
+    drop(inherited); // the first to be told, and it does not listen
+    let later = File::options().write(true).open(&path).unwrap();
+    assert_eq!(errno(file.sync_all()), EDQUOT);
+    file.sync_all().unwrap();
+    assert_eq!(errno(second.sync_all()), EDQUOT);
+    second.sync_all().unwrap();
+    later.sync_all().unwrap();
+    drop((file, second, later));
+    fs::write(&path, [1; 1000]).unwrap();
+    drop(mount);
+    volume.assert_fsck_clean();
+}
+
 #[test]
 fn users_are_limited_and_root_is_not() {
     let volume = Volume::format(1, 1);

@@ -21,7 +21,6 @@ use ringfs_vfs::{
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Most bytes copied for one request, which cannot be interrupted; the caller asks for the rest.
 const COPY_BYTES_MAX: u64 = 64 << 30;
@@ -58,8 +57,6 @@ const STATFS_UNIT_BYTES: u64 = 4096;
 
 pub(crate) struct RingFs {
     vfs: Arc<Vfs>,
-    /// Numbers of open files: locks end with the one through which they were taken.
-    handles: AtomicU64,
     /// Whom root acts as, if it shall have no privileges.
     root_is: Option<Caller>,
 }
@@ -67,15 +64,20 @@ pub(crate) struct RingFs {
 /// Bit of a handle: opened for reading only, so that its close has nothing to flush.
 const HANDLE_READS_ONLY: u64 = 1;
 
+/// The number in a handle.
+fn number(fh: u64) -> u64 {
+    fh >> 1
+}
+
 impl RingFs {
     pub(crate) fn new(vfs: Arc<Vfs>, root_is: Option<Caller>) -> RingFs {
-        RingFs { vfs, handles: AtomicU64::new(1), root_is }
+        RingFs { vfs, root_is }
     }
 
     /// Files opened for reading only are flushed too: only so the kernel tells whose fcntl locks
     /// end with a close.
     fn opened(&self, keep_cache: bool, flags: i32) -> Opened {
-        let number = self.handles.fetch_add(1, Ordering::Relaxed) << 1;
+        let number = self.vfs.next_handle() << 1;
         let reads_only = flags & O_ACCMODE == O_RDONLY;
         let fh = number | if reads_only { HANDLE_READS_ONLY } else { 0 };
         let flags = if keep_cache { OpenFlags::KEEP_CACHE } else { OpenFlags::empty() };
@@ -480,7 +482,11 @@ impl Filesystem for RingFs {
     }
 
     fn flush(&self, _: &Request<'_>, ino: u64, fh: u64, owner: u64) -> FsResult<()> {
-        let closed = if fh & HANDLE_READS_ONLY == 0 { self.vfs.close(inode(ino)) } else { Ok(()) };
+        let closed = if fh & HANDLE_READS_ONLY == 0 {
+            self.vfs.close(inode(ino), number(fh))
+        } else {
+            Ok(())
+        };
         self.vfs.close_locks(inode(ino), LockOwner(owner));
         closed.map_err(|e| errno("close", ino, &e))
     }
@@ -522,8 +528,8 @@ impl Filesystem for RingFs {
         self.vfs.interrupt_lock(unique);
     }
 
-    fn fsync(&self, _: &Request<'_>, ino: u64, _: u64, _datasync: bool) -> FsResult<()> {
-        self.vfs.fsync(inode(ino)).map_err(|e| errno("fsync", ino, &e))
+    fn fsync(&self, _: &Request<'_>, ino: u64, fh: u64, _datasync: bool) -> FsResult<()> {
+        self.vfs.fsync(inode(ino), number(fh)).map_err(|e| errno("fsync", ino, &e))
     }
 
     fn fallocate(
@@ -641,8 +647,8 @@ impl Filesystem for RingFs {
         Ok(())
     }
 
-    fn fsyncdir(&self, _: &Request<'_>, ino: u64, _: u64, _: bool) -> FsResult<()> {
-        self.vfs.fsync(inode(ino)).map_err(|e| errno("fsync", ino, &e))
+    fn fsyncdir(&self, _: &Request<'_>, ino: u64, fh: u64, _: bool) -> FsResult<()> {
+        self.vfs.fsync(inode(ino), number(fh)).map_err(|e| errno("fsync", ino, &e))
     }
 
     fn statfs(&self, _: &Request<'_>, ino: u64) -> FsResult<StatFs> {

@@ -8,6 +8,7 @@ use crate::{Vfs, VfsError};
 use ringfs_base::{Errno, InodeId};
 use ringfs_meta::{Commit, CommitFailed};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a mount that ends with buffered writes waits for servers that do not answer.
@@ -24,18 +25,30 @@ pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 const LOST_NAMED_MAX: usize = 8;
 
 impl Vfs {
-    /// What close(2) waits for: everything written to the file so far is on R block servers and
-    /// its metadata safe at the volume's durability level.
-    pub fn close(&self, ino: InodeId) -> Result<(), VfsError> {
-        if let Some(node) = self.nodes.known(ino) {
-            self.flush_node(&node)?;
-        }
-        Ok(self.session.barrier()?)
+    /// A number for a file that is opened; later ones are larger.
+    pub fn next_handle(&self) -> u64 {
+        self.handles.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// What close(2) of an open file waits for: everything written to the file so far is on R block
+    /// servers and its metadata safe at the volume's durability level. Fails also if writes were
+    /// given up since the file was opened, until fsync has told so.
+    pub fn close(&self, ino: InodeId, handle: u64) -> Result<(), VfsError> {
+        self.save(ino, handle, false)
     }
 
     /// What fsync(2) waits for: the same, and whatever else this mount had acknowledged before.
-    pub fn fsync(&self, ino: InodeId) -> Result<(), VfsError> {
-        self.close(ino)
+    pub fn fsync(&self, ino: InodeId, handle: u64) -> Result<(), VfsError> {
+        self.save(ino, handle, true)
+    }
+
+    fn save(&self, ino: InodeId, handle: u64, by_fsync: bool) -> Result<(), VfsError> {
+        if let Some(node) = self.nodes.known(ino) {
+            let flushed = self.flush_node(&node);
+            let told = node.lock().tell_lost(handle, by_fsync);
+            flushed.and(told)?;
+        }
+        Ok(self.session.barrier()?)
     }
 
     /// What syncfs(2) waits for: the same for all files of this mount. The first failure is
@@ -107,6 +120,9 @@ impl Vfs {
     pub(crate) fn flush_node(&self, node: &Arc<Node>) -> Result<(), VfsError> {
         let one_at_a_time = node.begin_flush();
         let result = self.flush_layers(node);
+        if let Err(error) = &result {
+            node.lock().note_lost(error, self.handles.load(Ordering::SeqCst));
+        }
         drop(one_at_a_time);
         self.nodes.drop_if_forgotten(node);
         result

@@ -66,7 +66,7 @@ use ringfs_base::{Clock, InodeId};
 use ringfs_meta::Session;
 use ringfs_store::Store;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use upload::Uploader;
@@ -92,6 +92,8 @@ pub struct Vfs {
     uploader: Uploader,
     blocks: BlockCache,
     write_back: WriteBackQueue,
+    /// The number of the next file that is opened.
+    handles: AtomicU64,
     collector: Collector,
     placements: Box<dyn Placements>,
     /// Held for writing while a name is removed, for reading while an inode is being opened, so
@@ -138,6 +140,7 @@ impl Vfs {
             kernel_cache: kernel,
             budget,
             write_back: WriteBackQueue::new(),
+            handles: AtomicU64::new(1),
             placements,
             victims: (0..VICTIM_STRIPES).map(|_| RwLock::new(())).collect(),
             stopping: AtomicBool::new(false),

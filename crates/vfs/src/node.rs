@@ -62,6 +62,16 @@ impl Content {
     }
 }
 
+/// Writes that could not be saved. Every open file of that time is told, not only whoever asked first:
+/// that may have been a child process that closes what it inherited, and hears nothing.
+pub(crate) struct LostWrites {
+    error: VfsError,
+    /// Open files from this number on were opened later.
+    before: u64,
+    /// Those that have been told by fsync.
+    told: Vec<u64>,
+}
+
 /// What is known of one inode; guarded by the lock of [`Node`].
 #[derive(Default)]
 pub(crate) struct NodeState {
@@ -85,6 +95,8 @@ pub(crate) struct NodeState {
     pub(crate) pending: Pending,
     /// Write-back failed and nobody has been told yet.
     pub(crate) failure: Option<VfsError>,
+    /// Writes were given up.
+    pub(crate) lost: Option<LostWrites>,
     /// In the write-back queue.
     pub(crate) queued: bool,
     /// A directory all of whose names are among these (keyed hashes): made by this mount, and
@@ -95,6 +107,26 @@ pub(crate) struct NodeState {
 }
 
 impl NodeState {
+    /// Writes were given up; `next_handle` is the number of the next open file.
+    pub(crate) fn note_lost(&mut self, error: &VfsError, next_handle: u64) {
+        self.lost =
+            Some(LostWrites { error: error.clone(), before: next_handle, told: Vec::new() });
+    }
+
+    /// What an open file has to be told of writes that were given up. fsync tells it once, close
+    /// whenever it is asked before.
+    pub(crate) fn tell_lost(&mut self, handle: u64, by_fsync: bool) -> Result<(), VfsError> {
+        match &mut self.lost {
+            Some(lost) if handle < lost.before && !lost.told.contains(&handle) => {
+                if by_fsync {
+                    lost.told.push(handle);
+                }
+                Err(lost.error.clone())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The attributes with the writes applied that are not committed yet.
     pub(crate) fn merged(&self) -> Option<Attr> {
         self.attr.map(|attr| self.with_pending(attr))

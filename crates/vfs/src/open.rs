@@ -130,6 +130,8 @@ impl Vfs {
                 let tail = std::mem::take(&mut state.pending).tail_bytes();
                 self.budget.give_back(tail);
             }
+            // Nobody is left who could be told.
+            state.lost = None;
             std::mem::take(&mut state.held)
         };
         if held && let Err(error) = self.release_orphan(ino) {

@@ -37,7 +37,7 @@ fn run(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
     for step in 0..steps {
         let context = format!("seed {seed} step {step}");
         if dice.roll(8) == 0 && mounts.len() > 1 {
-            mounts[who].close(ino).unwrap();
+            mounts[who].close(ino, 0).unwrap();
             mounts[who].release(ino);
             who = dice.roll(mounts.len() as u64) as usize;
             if mounts[who].lookup(InodeId::ROOT, name.as_bytes()).is_err() {
@@ -71,7 +71,7 @@ fn run(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
                 vfs.setattr(ino, change, Times::default()).unwrap();
                 model.resize(size as usize, 0);
             }
-            7 => vfs.fsync(ino).unwrap(),
+            7 => vfs.fsync(ino, 0).unwrap(),
             8 => {
                 let (at, len) = (dice.roll(span), 1 + dice.roll(span / 2));
                 let how = [Allocation::Punch, Allocation::ZeroKeepSize, Allocation::Zero]
@@ -117,7 +117,7 @@ fn run(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
         let size = mounts[who].getattr(ino).unwrap().attr.size;
         assert_eq!(size, model.len() as u64, "{context}: size");
     }
-    mounts[who].close(ino).unwrap();
+    mounts[who].close(ino, 0).unwrap();
     for vfs in mounts {
         vfs.open(ino).unwrap();
         assert!(read(vfs, ino, 0, model.len() as u32 + 10) == model, "seed {seed}: at the end");
@@ -283,7 +283,7 @@ fn run_copies(ring: &Ring, mounts: &[Arc<Vfs>], seed: u64, steps: u32) {
             let file = &files[which];
             let found = read(vfs, file.ino, file.base, 2 * WIDTH as u32);
             assert!(found == file.bytes, "{context}: file {which} of {one} and {other}");
-            vfs.close(file.ino).unwrap();
+            vfs.close(file.ino, 0).unwrap();
         }
         vfs.release(files[one].ino);
         vfs.release(files[other].ino);
@@ -366,7 +366,7 @@ fn writes_across_chunks_and_far_out_are_read_back() {
     for (i, at) in spots.iter().enumerate() {
         vfs.write(ino, *at, &[i as u8 + 1; 7], WriteMode::default()).unwrap();
     }
-    vfs.fsync(ino).unwrap();
+    vfs.fsync(ino, 0).unwrap();
     for (i, at) in spots.iter().enumerate() {
         assert_eq!(read(&vfs, ino, *at, 7), vec![i as u8 + 1; 7]);
     }
@@ -385,7 +385,7 @@ fn a_change_on_one_mount_reaches_the_kernel_of_the_other() {
     let ino = create(&a, "f");
     b.lookup(InodeId::ROOT, b"f").map_err(|e| e.0).unwrap();
     a.write(ino, 0, b"hello", WriteMode::default()).unwrap();
-    a.close(ino).unwrap();
+    a.close(ino, 0).unwrap();
     let deadline = std::time::Instant::now() + Duration::from_secs(5);
     while !told.0.lock().contains(&KernelChange::Inode(ino)) {
         assert!(std::time::Instant::now() < deadline, "not told");
@@ -424,7 +424,7 @@ fn a_foreign_size_that_came_with_another_reply_makes_the_kernel_ask_at_open() {
     // Scripts that believe that there is one mount do not push: as if the push were on its way.
     ring.meta.command(&["HSET", "rfs:{t/0}:c", "n", "1"]);
     b.write(ino, 0, b"hello", WriteMode::default()).unwrap();
-    b.close(ino).unwrap();
+    b.close(ino, 0).unwrap();
     a.setxattr(ino, b"user.x", b"3", XattrMode::Either).unwrap();
     a.open(ino).unwrap();
     a.release(ino);
@@ -442,10 +442,10 @@ fn set_id_bits_set_after_a_write_survive_its_commit() {
     vfs.write(ino, 0, b"code", WriteMode { kill_suid: true, ..WriteMode::default() }).unwrap();
     let change = SetAttr { perm: Some(0o4755), ..SetAttr::default() };
     vfs.setattr(ino, change, Times::default()).unwrap();
-    vfs.close(ino).unwrap();
+    vfs.close(ino, 0).unwrap();
     assert_eq!(vfs.getattr(ino).unwrap().attr.perm, 0o4755);
     vfs.write(ino, 0, b"evil", WriteMode { kill_suid: true, ..WriteMode::default() }).unwrap();
-    vfs.close(ino).unwrap();
+    vfs.close(ino, 0).unwrap();
     assert_eq!(vfs.getattr(ino).unwrap().attr.perm, 0o755);
     vfs.stop().unwrap();
 }
@@ -459,7 +459,7 @@ fn allocating_and_copying_take_set_id_bits_away_from_who_is_not_privileged() {
     let whole = vec![7; 100_000];
     for ino in [ino, source] {
         vfs.write(ino, 0, &whole, WriteMode::default()).unwrap();
-        vfs.close(ino).unwrap();
+        vfs.close(ino, 0).unwrap();
     }
     let plain = Writer { kill_suid: true, privileged: false };
     let place = |ino| Place { ino, offset: 0 };
@@ -467,7 +467,7 @@ fn allocating_and_copying_take_set_id_bits_away_from_who_is_not_privileged() {
         let change = SetAttr { perm: Some(perm), ..SetAttr::default() };
         vfs.setattr(ino, change, Times::default()).unwrap();
         work(writer);
-        vfs.close(ino).unwrap();
+        vfs.close(ino, 0).unwrap();
         vfs.getattr(ino).unwrap().attr.perm
     };
     let allocate = |how| {
@@ -511,14 +511,14 @@ fn appends_pushed_across_a_chunks_border_keep_their_bytes_and_no_others() {
     a.write(ino, 0, &[1; 60], append).unwrap();
     b.lookup(InodeId::ROOT, b"log").map_err(|e| e.0).unwrap();
     b.write(ino, 0, &[2; 80], append).unwrap();
-    b.close(ino).unwrap();
+    b.close(ino, 0).unwrap();
     let deadline = std::time::Instant::now() + Duration::from_secs(5);
     while a.getattr(ino).unwrap().attr.size != begin + 80 {
         assert!(std::time::Instant::now() < deadline, "the other's append is not seen");
         std::thread::yield_now();
     }
     a.write(ino, 0, &[3; 10], append).unwrap();
-    a.close(ino).unwrap();
+    a.close(ino, 0).unwrap();
     let expected = [vec![2; 80], vec![1; 60], vec![3; 10]].concat();
     for vfs in [&a, &b] {
         vfs.open(ino).unwrap();

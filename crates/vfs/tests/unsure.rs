@@ -55,7 +55,7 @@ fn an_append_whose_outcome_was_unknown_is_there_once() {
             let (vfs, _) = ring.mount_with(&volume, Box::new(Fixed), config);
             let ino = create(&vfs, "f");
             vfs.write(ino, 0, b"0", APPEND).unwrap();
-            vfs.close(ino).unwrap();
+            vfs.close(ino, 0).unwrap();
 
             let before = ring.meta.commandstats()["evalsha"];
             proxy.block(Direction::ToClient);
@@ -66,7 +66,7 @@ fn an_append_whose_outcome_was_unknown_is_there_once() {
             proxy.cut();
             proxy.restore();
             until("write-back goes on", || vfs.memory_bytes().0 == 0);
-            vfs.fsync(ino).unwrap();
+            vfs.fsync(ino, 0).unwrap();
             let found = read(&vfs, ino, 0, 100_000);
             assert!(found == [b"0", &data[..]].concat(), "{} bytes", found.len());
             assert_eq!(vfs.getattr(ino).unwrap().attr.size, 1 + data.len() as u64);
@@ -94,7 +94,7 @@ fn garbage_of_a_live_mount_is_told_from_what_it_is_writing() {
     b.lookup(InodeId::ROOT, b"lost").map_err(|e| e.0).unwrap();
     b.unlink(InodeId::ROOT, b"lost").unwrap();
     until("the file is gone", || ring.volume.getattr(lost).is_err());
-    assert_eq!(a.close(lost).unwrap_err().errno(), Errno::ESTALE);
+    assert_eq!(a.close(lost, 0).unwrap_err().errno(), Errno::ESTALE);
 
     let written = create(&a, "written");
     a.write(written, 0, &data, WriteMode::default()).unwrap();
@@ -106,7 +106,7 @@ fn garbage_of_a_live_mount_is_told_from_what_it_is_writing() {
     let before = beats();
     until("no heartbeats", || beats() > before + 10);
     assert!(in_flight(writing));
-    a.close(written).unwrap();
+    a.close(written, 0).unwrap();
     until("it is committed", || !in_flight(writing));
     for vfs in [a, b] {
         vfs.stop().unwrap();
@@ -154,7 +154,7 @@ fn a_compaction_under_an_old_epoch_is_done_again() {
             vfs.write(ino, 99_999, &[9], WriteMode::default()).unwrap();
         }
         model[at..at + 100].fill(i as u8 + 1);
-        vfs.fsync(ino).unwrap();
+        vfs.fsync(ino, 0).unwrap();
     }
     model[99_999] = 9;
     let slices = || -> BTreeSet<SliceId> {
