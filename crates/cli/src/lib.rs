@@ -4,7 +4,8 @@
 //! its arguments as a struct and one function that runs them. What several of them need:
 //! `volume_url` and `credentials` turn words into endpoints; `server_facts` looks at a server;
 //! `compose` builds a store for an open volume; `target` finds one by where it is mounted; `failure` is how all of them end badly;
-//! `quantity`, `table` and `output` are what users see.
+//! `ring_change` shows a plan and asks, `move_progress` what becomes of it; `quantity`, `table` and
+//! `output` are what users see.
 
 mod arguments;
 mod bench;
@@ -15,11 +16,13 @@ mod doctor;
 mod failure;
 mod local;
 mod mount;
+mod move_progress;
 mod node_option;
 mod output;
 mod process;
 mod quantity;
 mod redact;
+mod ring_change;
 mod server_facts;
 mod state_directory;
 mod table;

@@ -144,6 +144,30 @@ fn errors_are_sentences_that_say_what_to_do() {
     t.run("a node that evicts", &["format", &meta, "new", &a, &c]);
     assert_eq!(volumes(&volume), ["demo"], "a refusal changes nothing");
 
+    // Changes of the ring.
+    t.run("a node without a terminal", &["node", "drain", &url, "n0"]);
+    t.run("an unknown node", &["node", "drain", &url, "nobody", "--yes"]);
+    t.run("an unknown node, to remove", &["node", "remove", &url, "nobody", "--yes"]);
+    t.run("an unknown node, to replace", &["node", "replace", &url, "nobody", "d=redis://h"]);
+    t.run("a name that is taken", &["node", "add", &url, "n0=redis://h", "--yes"]);
+    let taken = format!("d={}", nodes[0]);
+    t.run("an address that is taken", &["node", "add", &url, &taken, "--yes"]);
+    let same = format!("d={by_name}");
+    t.run("a server that is a node already", &["node", "add", &url, &same, "--yes"]);
+    t.run("a dead server to add", &["node", "add", &url, &format!("d={dead}"), "--yes"]);
+    let evicts = format!("d={}", evicting.url());
+    t.run("a server that evicts, to add", &["node", "add", &url, &evicts, "--yes"]);
+    t.run("no node to add", &["node", "add", &url, &format!("redis://u:{SECRET}@h")]);
+    t.run("too small a weight", &["node", "add", &url, "d=redis://h", "--weight=0"]);
+    t.run("the weight that it has", &["node", "weight", &url, "n0", "1", "--yes"]);
+    t.run("a weight that is none", &["node", "weight", &url, "n0", "much"]);
+    t.run("too few nodes would be left", &["ring", "replicas", &url, "4", "--yes"]);
+    t.run("the copies that there are", &["ring", "replicas", &url, "2", "--yes"]);
+    t.run("no copies", &["ring", "replicas", &url, "0"]);
+    t.run("no rate", &["rebalance", "throttle", &url, "0"]);
+    t.run("nothing to abandon", &["rebalance", "abandon", &url, "n0"]);
+    assert_eq!(volume.meta.command(&["HGET", "rfs:{demo/0}:c", "epoch"]).into_int().unwrap(), 1);
+
     volume.meta.command(&["HSET", "rfs:{demo/0}:v", "format", "99"]);
     t.run("a newer format", &["status", &url]);
     t.run("a newer format, to destroy", &["destroy", &url, "--yes"]);

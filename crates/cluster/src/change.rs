@@ -144,7 +144,7 @@ pub enum ChangeError {
         copies: u8,
     },
     /// It is so already.
-    #[error("that is so already: {0}; nothing is to be done")]
+    #[error("that is so already: {0}; nothing was changed")]
     Nothing(String),
     /// The ring cannot do it.
     #[error(transparent)]

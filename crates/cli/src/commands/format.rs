@@ -240,7 +240,7 @@ fn check_nodes(nodes: &[NodeOption], surroundings: &Surroundings) -> Result<(), 
 }
 
 /// Whether a server is fit for data that must not vanish.
-fn check_server(endpoint: &Endpoint, facts: &ServerFacts) -> Result<(), Failure> {
+pub fn check_server(endpoint: &Endpoint, facts: &ServerFacts) -> Result<(), Failure> {
     let (major, minor) = OLDEST_VERSION;
     if !facts.at_least(major, minor) {
         return Err(Failure::refused(format!(

@@ -1,20 +1,24 @@
-//! `ringfs ring`: where blocks are, and how well the ring does.
+//! `ringfs ring`: where blocks are, how well the ring does, and how many arcs and copies it has.
 
 use crate::compose::{self, OpenVolume, Patience};
 use crate::failure::Failure;
 use crate::output::{Surroundings, print, print_json};
 use crate::quantity::count;
+use crate::ring_change::{Consent, carry_out, fullest_over_due};
 use crate::table::TextTable;
+use crate::target::Target;
 use clap::{Args, Subcommand};
+use ringfs_base::limits::REPLICAS_MAX;
 use ringfs_base::{BlockId, SliceId};
+use ringfs_cluster::change::Change;
 use ringfs_ring::simulate::Scenario;
-use ringfs_ring::{ARCS_DEFAULT, ARCS_MAX, NodeShare, Shares, svg};
+use ringfs_ring::{ARCS_DEFAULT, ARCS_MAX, svg};
 use serde_json::json;
 use std::path::PathBuf;
 
 mod locate;
 
-/// Look at the ring: who holds what
+/// Look at the ring: who holds what; change its arcs and copies
 ///
 /// Example:
 ///   ringfs ring show redis://meta:6379/demo
@@ -32,6 +36,8 @@ enum RingCommand {
     Show(ShowArguments),
     Locate(LocateArguments),
     Simulate(SimulateArguments),
+    Split(SplitArguments),
+    Replicas(ReplicasArguments),
 }
 
 /// Show each node's share of the ring
@@ -92,6 +98,35 @@ struct SimulateArguments {
     json: bool,
 }
 
+/// Double the arcs of the ring, for a finer balance on many servers; nothing moves
+///
+/// Example:
+///   ringfs ring split redis://meta:6379/demo
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+struct SplitArguments {
+    /// The volume: its URL, or a path where it is mounted.
+    volume: String,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+/// Keep more or fewer copies of each block, under load
+///
+/// Example:
+///   ringfs ring replicas redis://meta:6379/demo 3 --wait
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+struct ReplicasArguments {
+    /// The volume: its URL, or a path where it is mounted.
+    volume: String,
+    /// Copies of each block.
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=i64::from(REPLICAS_MAX)))]
+    copies: u8,
+    #[command(flatten)]
+    consent: Consent,
+}
+
 /// Runs the command.
 pub fn run(arguments: &RingArguments, surroundings: &Surroundings) -> Result<(), Failure> {
     match &arguments.command {
@@ -104,6 +139,15 @@ pub fn run(arguments: &RingArguments, surroundings: &Surroundings) -> Result<(),
             surroundings,
         ),
         RingCommand::Simulate(arguments) => simulate(arguments),
+        RingCommand::Split(split) => {
+            let open = Target::open(&split.volume, surroundings)?.open;
+            carry_out(&open, &[Change::Split], Vec::new(), &split.consent)
+        }
+        RingCommand::Replicas(replicas) => {
+            let open = Target::open(&replicas.volume, surroundings)?.open;
+            let change = Change::Replicas(replicas.copies);
+            carry_out(&open, &[change], Vec::new(), &replicas.consent)
+        }
     }
 }
 
@@ -158,14 +202,6 @@ fn show(arguments: &ShowArguments, surroundings: &Surroundings) -> Result<(), Fa
         out.render()
     ));
     Ok(())
-}
-
-/// The largest share relative to the node's weight; 1 is perfect. Above it where few nodes and many
-/// copies, or zones, force some nodes to hold more.
-fn fullest_over_due(shares: &Shares) -> f64 {
-    let weights: f64 = shares.nodes.iter().map(|node| f64::from(node.weight)).sum();
-    let over = |node: &NodeShare| node.fraction * weights / f64::from(node.weight);
-    shares.nodes.iter().filter(|node| node.weight > 0).map(over).fold(0.0, f64::max)
 }
 
 fn simulate(arguments: &SimulateArguments) -> Result<(), Failure> {

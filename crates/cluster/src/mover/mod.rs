@@ -57,7 +57,7 @@ const READ_EVERY: Duration = Duration::from_secs(5);
 /// After this long what could not be done is tried again, at the earliest.
 const RETRY: Duration = Duration::from_secs(5);
 /// And at the latest.
-const RETRY_MAX: Duration = Duration::from_secs(300);
+pub const RETRY_MAX: Duration = Duration::from_secs(300);
 /// Nodes are given at least so much time for an answer: nobody waits for us.
 const REPLY_MIN: Duration = Duration::from_secs(2);
 /// Surplus copies that could not be removed are tried again after this long.

@@ -3,45 +3,30 @@
 //! Whoever judges the nodes counts how often each came back; the mover remembers up to which time it
 //! has looked through each. Pure, but for reading and writing that record.
 
+use crate::health::{NodeHealth, node_health};
 use crate::membership::Ring;
 use ringfs_base::NodeName;
 use ringfs_meta::{MetaError, Volume};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// The mover's record of it, in JSON: incarnation by node.
 const FILLED: &str = "move.filled";
 
-/// The one field of a node's record that matters here.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Health {
-    incarnation: u64,
-}
-
 /// The nodes to be looked through, each with the incarnation that it has.
 pub(super) fn due(volume: &Volume, ring: &Ring) -> Result<BTreeMap<NodeName, u64>, MetaError> {
-    let states = volume.node_states()?;
-    if states.is_empty() {
+    let known = node_health(volume)?;
+    if known.is_empty() {
         return Ok(BTreeMap::new());
     }
-    Ok(behind(ring.names(), &states, &filled(volume)?))
+    Ok(behind(ring.names(), &known, &filled(volume)?))
 }
 
 fn behind(
     names: Vec<NodeName>,
-    states: &BTreeMap<String, String>,
+    known: &BTreeMap<String, NodeHealth>,
     filled: &BTreeMap<String, u64>,
 ) -> BTreeMap<NodeName, u64> {
-    let incarnation = |name: &NodeName| -> u64 {
-        let Some(text) = states.get(name.as_str()) else { return 0 };
-        serde_json::from_str(text)
-            .unwrap_or_else(|error| {
-                tracing::warn!(node = %name, %error, "the node's record cannot be read");
-                Health::default()
-            })
-            .incarnation
-    };
+    let incarnation = |name: &NodeName| known.get(name.as_str()).map_or(0, |node| node.incarnation);
     names
         .into_iter()
         .map(|name| (incarnation(&name), name))
@@ -81,15 +66,11 @@ mod tests {
     #[test]
     fn who_came_back_since_it_was_filled_is_due() {
         let names = ["a", "b", "c", "d"].map(|name| NodeName::new(name).unwrap()).to_vec();
-        let states = [
-            ("a", "{\"state\":\"up\",\"incarnation\":3}"),
-            ("b", "{\"incarnation\":2}"),
-            ("c", "{\"state\":\"down\"}"),
-            ("gone", "{\"incarnation\":9}"),
-        ];
-        let states = states.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+        let came = |incarnation| NodeHealth { incarnation, ..NodeHealth::default() };
+        let known = [("a", came(3)), ("b", came(2)), ("c", came(0)), ("gone", came(9))];
+        let known = known.map(|(name, node)| (name.to_owned(), node)).into();
         let filled = BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 2)]);
-        let due = behind(names, &states, &filled);
+        let due = behind(names, &known, &filled);
         assert_eq!(due, BTreeMap::from([(NodeName::new("a").unwrap(), 3)]));
     }
 }
