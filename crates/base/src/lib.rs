@@ -6,11 +6,13 @@
 
 mod clock;
 mod errno;
+mod histogram;
 mod ids;
 pub mod limits;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use errno::Errno;
+pub use histogram::{HISTOGRAM_BOUNDS_US, Histogram, HistogramCounts};
 pub use ids::{
     BlockId, Epoch, InodeId, NodeName, NodeNameError, SessionId, SliceId, VolumeName,
     VolumeNameError, VolumeUuid, ZoneName, ZoneNameError,

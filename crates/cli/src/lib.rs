@@ -15,6 +15,7 @@ mod credentials;
 mod doctor;
 mod failure;
 mod local;
+mod metrics;
 mod mount;
 mod move_progress;
 mod node_option;

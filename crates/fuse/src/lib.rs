@@ -11,7 +11,7 @@ mod squash;
 
 use filesystem::RingFs;
 use ringfs_base::InodeId;
-use ringfs_fusewire::{Mount, MountOptions, Notifier, Session, Unmounter};
+use ringfs_fusewire::{Meter, Mount, MountOptions, Notifier, Session, Unmounter};
 use ringfs_vfs::{Caller, KernelCache, KernelChange, Vfs};
 use std::io;
 use std::path::PathBuf;
@@ -83,7 +83,17 @@ impl FuseMount {
 
     /// Serves the kernel until the volume is unmounted.
     pub fn serve(self, vfs: Arc<Vfs>) -> Result<(), FuseError> {
-        let session = Session::new(RingFs::new(vfs, self.root_is), self.mount, &self.options);
+        self.serve_measured(vfs, None)
+    }
+
+    /// The same, with every answered request told to `meter`.
+    pub fn serve_measured(
+        self,
+        vfs: Arc<Vfs>,
+        meter: Option<Arc<dyn Meter>>,
+    ) -> Result<(), FuseError> {
+        let fs = RingFs::new(vfs, self.root_is);
+        let session = Session::measured(fs, self.mount, &self.options, meter);
         // Set once: serve takes the mount.
         if self.notices.notifier.set(session.notifier()).is_err() {
             tracing::warn!("the notifier was set twice");

@@ -30,6 +30,7 @@ mod filesystem;
 mod flags;
 mod fusermount;
 mod lockwait;
+mod meter;
 mod mount;
 mod mountinfo;
 mod mountoption;
@@ -53,6 +54,7 @@ pub use filesystem::{
 };
 pub use flags::{InitFlags, OpenFlags, WriteFlags};
 pub use lockwait::ReplyLater;
+pub use meter::{Meter, REQUEST_MAX, Served, request_name};
 pub use mount::{Mount, MountError, Unmounter, unmount_path};
 pub use mountoption::{MountOptions, WORKERS_MAX_DEFAULT};
 pub use notify::Notifier;

@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{device::Device, errno::Errno};
+use crate::{device::Device, errno::Errno, meter::TakingLater};
 
 /// Interrupts remembered for requests not seen yet. Almost all are late instead (their request
 /// was answered meanwhile) and only wait here to be pushed out by newer ones.
@@ -37,12 +37,18 @@ pub(crate) struct Waits(Mutex<Table>);
 
 impl Waits {
     /// A `setlkw` is about to be called.
-    pub(crate) fn begin(self: &Arc<Self>, unique: u64, device: &Arc<Device>) -> ReplyLater {
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        unique: u64,
+        device: &Arc<Device>,
+        taking: Option<TakingLater>,
+    ) -> ReplyLater {
         let mut table = self.0.lock();
         let seen = table.early.iter().position(|&early| early == unique);
         let interrupted = seen.is_some_and(|index| table.early.remove(index).is_some());
         table.stages.insert(unique, Stage::InHandler { interrupted });
-        ReplyLater { unique, device: Arc::clone(device), waits: Arc::clone(self), due: true }
+        let (device, waits) = (Arc::clone(device), Arc::clone(self));
+        ReplyLater { unique, device, waits, due: true, taking }
     }
 
     /// `setlkw` has returned. True: an interrupt came meanwhile and must be delivered now.
@@ -88,6 +94,7 @@ pub struct ReplyLater {
     device: Arc<Device>,
     waits: Arc<Waits>,
     due: bool,
+    taking: Option<TakingLater>,
 }
 
 impl ReplyLater {
@@ -116,6 +123,9 @@ impl ReplyLater {
         self.waits.end(self.unique);
         // A caller gone meanwhile (mount aborted) is no error; anything else was logged.
         self.device.answer(self.unique, errno.map_or(0, Errno::to_wire), &[]);
+        if let Some((meter, taking)) = &self.taking {
+            taking.end(&**meter, errno, 0, 0);
+        }
     }
 }
 
@@ -146,7 +156,7 @@ mod tests {
     fn an_interrupt_that_overtakes_its_request_is_delivered_after_the_handler() {
         let waits = Arc::new(Waits::default());
         assert!(waits.interrupt(7), "unknown requests are delivered at once too");
-        let reply = waits.begin(7, &device());
+        let reply = waits.begin(7, &device(), None);
         assert!(waits.park(7));
         assert!(waits.interrupt(7), "parked: delivered at once");
         reply.err(Errno::EINTR);
@@ -156,7 +166,7 @@ mod tests {
     #[test]
     fn an_interrupt_during_the_handler_waits_for_its_end() {
         let waits = Arc::new(Waits::default());
-        let reply = waits.begin(8, &device());
+        let reply = waits.begin(8, &device(), None);
         assert!(!waits.interrupt(8));
         assert!(waits.park(8));
         drop(reply);

@@ -46,3 +46,59 @@ pub(crate) const SYNCFS: u32 = 50;
 pub(crate) const TMPFILE: u32 = 51;
 pub(crate) const STATX: u32 = 52;
 pub(crate) const COPY_FILE_RANGE_64: u32 = 53;
+
+/// The largest request number that is known here.
+pub(crate) const MAX: u32 = COPY_FILE_RANGE_64;
+
+/// The word for a request, as in the kernel's documentation, in small letters.
+pub(crate) fn name(opcode: u32) -> Option<&'static str> {
+    Some(match opcode {
+        LOOKUP => "lookup",
+        FORGET => "forget",
+        GETATTR => "getattr",
+        SETATTR => "setattr",
+        READLINK => "readlink",
+        SYMLINK => "symlink",
+        MKNOD => "mknod",
+        MKDIR => "mkdir",
+        UNLINK => "unlink",
+        RMDIR => "rmdir",
+        RENAME => "rename",
+        LINK => "link",
+        OPEN => "open",
+        READ => "read",
+        WRITE => "write",
+        STATFS => "statfs",
+        RELEASE => "release",
+        FSYNC => "fsync",
+        SETXATTR => "setxattr",
+        GETXATTR => "getxattr",
+        LISTXATTR => "listxattr",
+        REMOVEXATTR => "removexattr",
+        FLUSH => "flush",
+        INIT => "init",
+        OPENDIR => "opendir",
+        READDIR => "readdir",
+        RELEASEDIR => "releasedir",
+        FSYNCDIR => "fsyncdir",
+        GETLK => "getlk",
+        SETLK => "setlk",
+        SETLKW => "setlkw",
+        ACCESS => "access",
+        CREATE => "create",
+        INTERRUPT => "interrupt",
+        DESTROY => "destroy",
+        NOTIFY_REPLY => "notify_reply",
+        BATCH_FORGET => "batch_forget",
+        FALLOCATE => "fallocate",
+        READDIRPLUS => "readdirplus",
+        RENAME2 => "rename2",
+        LSEEK => "lseek",
+        COPY_FILE_RANGE => "copy_file_range",
+        SYNCFS => "syncfs",
+        TMPFILE => "tmpfile",
+        STATX => "statx",
+        COPY_FILE_RANGE_64 => "copy_file_range_64",
+        _ => return None,
+    })
+}

@@ -18,6 +18,7 @@ use crate::{
     filesystem::Filesystem,
     flags::InitFlags,
     lockwait::Waits,
+    meter::Meter,
     mount::{Mount, Unmounter},
     mountoption::MountOptions,
     notify::Notifier,
@@ -40,6 +41,7 @@ pub(crate) struct Shared<F: Filesystem> {
     pub(crate) fs: F,
     pub(crate) waits: Arc<Waits>,
     pub(crate) bench: Mutex<Bench>,
+    pub(crate) meter: Option<Arc<dyn Meter>>,
     root: Arc<Device>,
     mount: Mount,
     options: MountOptions,
@@ -185,12 +187,23 @@ pub struct Session<F: Filesystem> {
 impl<F: Filesystem> Session<F> {
     /// Binds a file system to a mount. Nothing is served before [`run`](Self::run); accesses
     /// to the mount wait.
-    pub fn new(fs: F, mut mount: Mount, options: &MountOptions) -> Self {
+    pub fn new(fs: F, mount: Mount, options: &MountOptions) -> Self {
+        Self::measured(fs, mount, options, None)
+    }
+
+    /// The same, with every answered request told to `meter`.
+    pub fn measured(
+        fs: F,
+        mut mount: Mount,
+        options: &MountOptions,
+        meter: Option<Arc<dyn Meter>>,
+    ) -> Self {
         let root = mount.take_device();
         let shared = Shared {
             fs,
             waits: Arc::default(),
             bench: Mutex::default(),
+            meter,
             root,
             mount,
             options: options.clone(),

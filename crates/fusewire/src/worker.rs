@@ -10,9 +10,10 @@ use std::{
 use crate::{
     decode::{Dialect, HEADER_BYTES, Header, Operation, parse},
     device::{Device, Received},
-    dispatch::{call, deliver},
+    dispatch::{Outcome, call, deliver},
     errno::Errno,
     filesystem::{Filesystem, LockRequest, Request},
+    meter::Taking,
     pagebuf::PageBuf,
     reader_role::{Seat, Standby},
     session::Shared,
@@ -81,6 +82,7 @@ impl<F: Filesystem> Worker<F> {
                 return;
             }
         };
+        let taking = self.shared.meter.is_some().then(|| Taking::begin(header.opcode));
         match operation {
             Operation::Forget { .. } | Operation::BatchForget(_) | Operation::Interrupt { .. } => {}
             _ if self.shared.fs.hands_over() => {}
@@ -92,18 +94,22 @@ impl<F: Filesystem> Worker<F> {
                     self.interrupt(unique);
                 }
             }
-            Operation::SetLk(lock) => self.take_lock(&header, &lock, false),
-            Operation::SetLkWait(lock) => self.take_lock(&header, &lock, true),
+            Operation::SetLk(lock) => self.take_lock(&header, &lock, false, taking),
+            Operation::SetLkWait(lock) => self.take_lock(&header, &lock, true, taking),
             // The file system hears of the end once all workers are done.
             Operation::Destroy => {
                 self.device.answer(header.unique, 0, &[]);
             }
             Operation::NotifyReply => {}
-            operation => self.call(&header, operation),
+            operation => self.call(&header, operation, taking),
         }
     }
 
-    fn call(&mut self, header: &Header<'_>, operation: Operation<'_>) {
+    fn call(&mut self, header: &Header<'_>, operation: Operation<'_>, taking: Option<Taking>) {
+        let written = match &operation {
+            Operation::Write(at) => at.data.len(),
+            _ => 0,
+        };
         let fs = &self.shared.fs;
         let scratch = &mut self.scratch;
         let answer = match catch_unwind(AssertUnwindSafe(|| {
@@ -119,18 +125,35 @@ impl<F: Filesystem> Worker<F> {
                 Err(Errno::EIO)
             }
         };
+        let (error, read) = match &answer {
+            Ok((Outcome::Payload(data), _)) if header.opcode == crate::opcode::READ => {
+                (None, data.len())
+            }
+            Ok(_) => (None, 0),
+            Err(error) => (Some(*error), 0),
+        };
         let device = &self.device;
         let delivered =
             catch_unwind(AssertUnwindSafe(|| deliver(fs, device, header, answer, scratch)));
         if let Err(panic) = delivered {
             log_panic(header.opcode, &*panic);
         }
+        if let (Some(meter), Some(taking)) = (&self.shared.meter, taking) {
+            taking.end(&**meter, error, read, if error.is_none() { written } else { 0 });
+        }
     }
 
-    fn take_lock(&self, header: &Header<'_>, lock: &LockRequest, wait: bool) {
+    fn take_lock(
+        &self,
+        header: &Header<'_>,
+        lock: &LockRequest,
+        wait: bool,
+        taking: Option<Taking>,
+    ) {
         let Header { unique, uid, gid, pid, groups, .. } = *header;
         let req = Request { unique, uid, gid, pid, groups };
-        let reply = self.shared.waits.begin(unique, &self.device);
+        let taking = self.shared.meter.clone().zip(taking);
+        let reply = self.shared.waits.begin(unique, &self.device, taking);
         let fs = &self.shared.fs;
         // On a panic the reply is dropped inside and answers EIO.
         let called = catch_unwind(AssertUnwindSafe(|| match wait {

@@ -265,11 +265,13 @@ impl Lanes {
         script: &Script,
         args: &[&[u8]],
     ) -> Result<ringfs_link::Reply, LinkError> {
-        let conn = match &mut lane.conn {
-            Some(conn) => conn,
-            none => none.insert(self.shard.pool.get()?),
-        };
-        conn.eval(script, &[self.shard.control.as_bytes()], args)
+        self.shard.traffic.count(|| {
+            let conn = match &mut lane.conn {
+                Some(conn) => conn,
+                none => none.insert(self.shard.pool.get()?),
+            };
+            conn.eval(script, &[self.shard.control.as_bytes()], args)
+        })
     }
 }
 

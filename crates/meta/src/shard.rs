@@ -4,8 +4,9 @@ use crate::error::MetaError;
 use crate::schema::Prefix;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use ringfs_base::{Errno, InodeId, VolumeName};
+use ringfs_base::{Errno, Histogram, InodeId, VolumeName};
 use ringfs_link::{Cmd, Conn, Endpoint, LinkError, Pool, Reply, Script, Timeouts};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long an operation is repeated while the server does not answer, before it fails.
@@ -24,6 +25,31 @@ pub struct Shard {
     pub patience: Duration,
     /// Nothing is repeated after this moment: the program is about to end.
     closing: Mutex<Option<Instant>>,
+    pub traffic: Traffic,
+}
+
+/// What was asked of the server, for whoever watches.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Round trips that brought an answer, also one that refuses.
+    pub round_trips: Histogram,
+    /// Attempts that brought none, or that the server could not serve then.
+    pub failures: AtomicU64,
+}
+
+impl Traffic {
+    /// Makes one attempt and counts it.
+    pub fn count<T>(&self, attempt: impl FnOnce() -> Result<T, LinkError>) -> Result<T, LinkError> {
+        let begun = Instant::now();
+        let result = attempt();
+        match &result {
+            Err(e) if is_passing(e) || e.breaks_connection() => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => self.round_trips.record(begun.elapsed()),
+        }
+        result
+    }
 }
 
 impl Shard {
@@ -43,6 +69,7 @@ impl Shard {
             pool: Pool::new(endpoint.clone(), timeouts),
             patience,
             closing: Mutex::default(),
+            traffic: Traffic::default(),
         }
     }
 
@@ -68,7 +95,8 @@ impl Shard {
     ) -> Result<T, MetaError> {
         let mut patience = Patience::new(self);
         loop {
-            match self.pool.get().and_then(|mut conn| attempt(&mut conn)) {
+            let once = || self.pool.get().and_then(|mut conn| attempt(&mut conn));
+            match self.traffic.count(once) {
                 Ok(value) => return Ok(value),
                 Err(e) if is_passing(&e) && patience.pause() => {}
                 Err(e) => return Err(refused(e)),

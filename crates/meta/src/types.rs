@@ -476,6 +476,15 @@ pub struct Usage {
     pub bytes_max: u64,
 }
 
+/// What was asked of the metadata servers, since a volume was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MetaTraffic {
+    /// Round trips that brought an answer, also one that refuses.
+    pub round_trips: ringfs_base::HistogramCounts,
+    /// Attempts without an answer: the server was away, cut off, late, or still starting.
+    pub failures: u64,
+}
+
 /// Slice ids that sessions may be writing blocks under, though no file has them yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SlicesInFlight {

@@ -20,13 +20,14 @@ use crate::schema::FIRST_INODE;
 use crate::scripts;
 use crate::session::Session;
 use crate::shard::{PATIENCE, Shard};
-use crate::types::{SessionInfo, SessionRecord, SlicesInFlight, Usage};
+use crate::types::{MetaTraffic, SessionInfo, SessionRecord, SlicesInFlight, Usage};
 use parking_lot::RwLock;
 use ringfs_base::limits::FORMAT_VERSION;
 use ringfs_base::{Epoch, Errno, InodeId, SessionId, SliceId, Timestamp, VolumeName};
 use ringfs_link::{Cmd, Endpoint, Timeouts};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// An open volume. Cheap to clone.
@@ -159,6 +160,16 @@ impl Volume {
             shard.call(&cmd)?;
         }
         self.reload().map(|_| ())
+    }
+
+    /// What was asked of the metadata servers through this and its clones so far.
+    pub fn traffic(&self) -> MetaTraffic {
+        let mut all = MetaTraffic::default();
+        for shard in self.shards() {
+            all.round_trips.add(&shard.traffic.round_trips.counts());
+            all.failures += shard.traffic.failures.load(Ordering::Relaxed);
+        }
+        all
     }
 
     /// Registers a session.

@@ -6,6 +6,7 @@
 //! in the CPU's cache, serves the next one, which is faster than filling fresh pages.
 
 use crate::VfsError;
+use crate::stats::Count;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
@@ -53,6 +54,10 @@ pub(crate) struct BlockCache {
     ahead: Option<Sender<BlockSpan>>,
     passed: Mutex<VecDeque<BlockId>>,
     threads: Vec<JoinHandle<()>>,
+    /// Blocks wanted by readers that were in memory, or on their way there.
+    pub(crate) hits: Count,
+    /// Those that were not.
+    pub(crate) misses: Count,
 }
 
 impl BlockCache {
@@ -80,24 +85,37 @@ impl BlockCache {
                 crate::spawn("read-ahead", move || {
                     for span in jobs {
                         // Nobody asked yet: whoever does will fetch it and see the error.
-                        if let Err(error) = fetch(&blocks, &store, span) {
+                        if let Err(error) = fetch(&blocks, &store, span, || ()) {
                             tracing::debug!(%error, block = %span.id, "read-ahead failed");
                         }
                     }
                 })
             })
             .collect();
-        BlockCache { blocks, store, ahead: Some(ahead), passed: Mutex::default(), threads }
+        BlockCache {
+            blocks,
+            store,
+            ahead: Some(ahead),
+            passed: Mutex::default(),
+            threads,
+            hits: Count::default(),
+            misses: Count::default(),
+        }
     }
 
     /// The whole block, from memory or fetched now.
     pub(crate) fn get(&self, span: BlockSpan) -> Result<Bytes, VfsError> {
-        fetch(&self.blocks, &self.store, span)
+        let mut missed = false;
+        let bytes = fetch(&self.blocks, &self.store, span, || missed = true);
+        if missed { self.misses.one_more() } else { self.hits.one_more() }
+        bytes
     }
 
     /// The block if it is in memory.
     pub(crate) fn peek(&self, id: BlockId) -> Option<Bytes> {
-        self.blocks.get(&id)
+        let found = self.blocks.get(&id);
+        if found.is_some() { self.hits.one_more() } else { self.misses.one_more() }
+        found
     }
 
     /// Fetches the block in the background, if there is room in the queue.
@@ -131,8 +149,17 @@ impl BlockCache {
     }
 }
 
-fn fetch(blocks: &Blocks, store: &Store, span: BlockSpan) -> Result<Bytes, VfsError> {
-    let load = || -> Result<Bytes, VfsError> { Ok(store.read_block(span.id, span.len)?) };
+/// `missed` is called when the block is fetched for this caller.
+fn fetch(
+    blocks: &Blocks,
+    store: &Store,
+    span: BlockSpan,
+    missed: impl FnOnce(),
+) -> Result<Bytes, VfsError> {
+    let load = || -> Result<Bytes, VfsError> {
+        missed();
+        Ok(store.read_block(span.id, span.len)?)
+    };
     let found = match blocks.get_value_or_guard(&span.id, Some(Duration::ZERO)) {
         GuardResult::Timeout => {
             ringfs_link::about_to_wait();

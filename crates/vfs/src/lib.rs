@@ -34,6 +34,7 @@ mod read;
 mod removal;
 mod share;
 mod sparse;
+mod stats;
 mod streams;
 mod trash;
 mod upkeep;
@@ -52,6 +53,7 @@ pub use open::Opened;
 pub use permission::{Caller, MAY_EXECUTE, MAY_READ, MAY_WRITE};
 pub use share::Place;
 pub use sparse::{Allocation, Seek};
+pub use stats::VfsStats;
 pub use upkeep::Placements;
 pub use write::WriteMode;
 
@@ -106,6 +108,7 @@ pub struct Vfs {
     watch: Mutex<Option<ringfs_meta::Watch>>,
     upkeep: upkeep::Upkeep,
     locks: locks::Locks,
+    counts: stats::Counts,
 }
 
 impl Vfs {
@@ -149,6 +152,7 @@ impl Vfs {
             watch: Mutex::default(),
             upkeep: upkeep::Upkeep::new(),
             locks: locks::Locks::new(),
+            counts: stats::Counts::new(),
             config,
         });
         vfs.start_workers()?;

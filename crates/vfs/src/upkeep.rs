@@ -73,6 +73,11 @@ impl Upkeep {
         self.wake.notify_all();
     }
 
+    /// Whether the session has been ended by others.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Relaxed)
+    }
+
     fn wait(&self, at_most: Duration) {
         let mut soon = self.soon.lock();
         if !*soon {
@@ -141,6 +146,9 @@ impl Vfs {
             }
             event @ (Event::Deaf | Event::Reset) => {
                 tracing::warn!("the connection that pushes changes was lost; caches are emptied");
+                if event == Event::Deaf {
+                    self.counts.watch_losses.one_more();
+                }
                 self.deaf.store(true, Ordering::SeqCst);
                 self.changes.note_all();
                 for node in self.nodes.all() {
@@ -167,7 +175,13 @@ impl Vfs {
         loop {
             select! {
                 recv(changes) -> change => match change {
-                    Ok(change) => self.kernel_cache.forget(&change),
+                    Ok(change) => {
+                        match &change {
+                            KernelChange::Inode(_) => self.counts.invalidations_inode.one_more(),
+                            KernelChange::Entry(..) => self.counts.invalidations_entry.one_more(),
+                        }
+                        self.kernel_cache.forget(&change);
+                    }
                     Err(_) => return,
                 },
                 recv(self.stopped.1) -> _ => return,
@@ -226,6 +240,7 @@ impl Vfs {
         let oldest_slice = Some(self.session.oldest_slice()?);
         let beat = Beat { holds: &holds, oldest_slice, epoch };
         *pulse = self.session.heartbeat(&beat)?;
+        self.counts.note_beat();
         // Only now does the server hold them; who closed before that released nothing.
         holds.iter().for_each(|ino| self.hold(*ino));
         if pulse.epoch != epoch {
@@ -251,6 +266,7 @@ impl Vfs {
     }
 
     fn note_beat_failure(&self, error: &VfsError) {
+        self.counts.heartbeat_failures.one_more();
         let fenced = matches!(error, VfsError::Meta(cause)
             if matches!(**cause, ringfs_meta::MetaError::Fenced));
         if fenced && !self.upkeep.fenced.swap(true, Ordering::Relaxed) {

@@ -122,6 +122,16 @@ impl WriteBackQueue {
         self.wake.notify_all();
     }
 
+    /// Files that have data to be written back, and their bytes. Waits for none that is busy, whose
+    /// bytes are left out.
+    pub(crate) fn waiting(&self) -> (usize, u64) {
+        let nodes: Vec<Arc<Node>> =
+            self.nodes.lock().iter().map(|(_, node)| node.clone()).collect();
+        let bytes = nodes.iter().map(|node| node.try_state().map(|state| state.dirty_bytes()));
+        let dirty = bytes.filter(|bytes| *bytes != Some(0));
+        dirty.fold((0, 0), |(files, sum), bytes| (files + 1, sum + bytes.unwrap_or(0)))
+    }
+
     fn next(&self, age: Duration, any_age: bool) -> Option<Arc<Node>> {
         let mut nodes = self.nodes.lock();
         // A node that a close has cleaned meanwhile leaves without being flushed.

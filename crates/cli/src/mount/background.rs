@@ -10,10 +10,12 @@ use crate::output::Surroundings;
 use crate::volume_url::{VolumeUrl, shown};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What the second process writes to stdout when the mount answers.
+/// What the second process writes to stdout when the mount answers; then where its metrics are, if
+/// it serves some.
 const READY: &str = "ready";
 
 /// More of an error message than this is nobody's reading.
@@ -48,6 +50,7 @@ pub fn start(
         .args(["--read-ahead-threads", &arguments.read_ahead_threads.to_string()])
         .args(arguments.allow_other.then_some("--allow-other"))
         .args(arguments.read_only.then_some("--read-only"))
+        .args(arguments.metrics.map(|address| format!("--metrics={address}")))
         .args(arguments.root_squash.map(|who| format!("--root-squash={}:{}", who.uid, who.gid)));
     if let Some(file) = &surroundings.password_file {
         command.arg("--password-file").arg(absolute(file)?);
@@ -72,7 +75,10 @@ pub fn start(
     if let Some(stdout) = child.stdout.take() {
         BufReader::new(stdout).read_line(&mut word).map_err(|e| failed(&e))?;
     }
-    if word.trim_end() == READY {
+    if let Some(rest) = word.trim_end().strip_prefix(READY) {
+        if let Ok(address) = rest.trim_start().parse() {
+            super::tell_metrics(address);
+        }
         return Ok(());
     }
     let mut message = String::new();
@@ -123,7 +129,11 @@ pub fn read_url() -> Result<String, Failure> {
 
 /// In the second process: as soon as the mount answers, tells the first one and lets go of the
 /// terminal. The asking thread waits in the kernel until the mount is served.
-pub fn announce_when_answering(mountpoint: &Path, log: Option<PathBuf>) -> Result<(), Failure> {
+pub fn announce_when_answering(
+    mountpoint: &Path,
+    log: Option<PathBuf>,
+    metrics: Option<SocketAddr>,
+) -> Result<(), Failure> {
     let mountpoint = mountpoint.to_owned();
     // Fails only for the leader of a process group, who has no terminal to lose.
     rustix::process::setsid().ok();
@@ -137,7 +147,7 @@ pub fn announce_when_answering(mountpoint: &Path, log: Option<PathBuf>) -> Resul
             let file =
                 log.and_then(|path| File::options().create(true).append(true).open(path).ok());
             let file = file.or_else(|| File::create("/dev/null").ok());
-            println!("{READY}");
+            println!("{READY} {}", metrics.map_or(String::new(), |address| address.to_string()));
             if let Some(file) = file {
                 let replaced = rustix::stdio::dup2_stderr(&file)
                     .and_then(|()| rustix::stdio::dup2_stdout(&file));

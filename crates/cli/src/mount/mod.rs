@@ -9,6 +9,7 @@ pub use umount::{UmountArguments, run as umount};
 
 use crate::compose::{self, Patience, RingPlacements};
 use crate::failure::{Exit, Failure};
+use crate::metrics::{self, FuseMeter, HttpServer, MountSource};
 use crate::output::{Surroundings, warn};
 use crate::quantity::{parse_bytes, parse_duration};
 use crate::volume_url::{VolumeUrl, shown};
@@ -16,10 +17,13 @@ use clap::Args;
 use parking_lot::Mutex;
 use ringfs_base::SystemClock;
 use ringfs_fuse::{FuseMount, FuseOptions};
+use ringfs_fusewire::Meter;
 use ringfs_meta::SessionInfo;
 use ringfs_store::Store;
 use ringfs_vfs::{Caller, Vfs, VfsConfig};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -76,6 +80,10 @@ pub struct MountArguments {
     /// Threads that fetch blocks ahead of who reads a file from its beginning.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     read_ahead_threads: u16,
+    /// Serve metrics for Prometheus at http://ADDRESS:PORT/metrics; only a port means this machine
+    /// only [default: none are served].
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = metrics::parse_address)]
+    metrics: Option<SocketAddr>,
     /// With -d: where messages go [default: mount.log in the state directory].
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -108,6 +116,7 @@ fn serve(
 ) -> Result<(), Failure> {
     allocator::tune();
     let mountpoint = check_mountpoint(&arguments.mountpoint)?;
+    let listening = arguments.metrics.map(metrics::listen).transpose()?;
     let open = compose::open(url, surroundings, Patience::Mount)?;
     let membership = open.membership(surroundings)?;
     check_nodes(membership.store())?;
@@ -134,6 +143,18 @@ fn serve(
         config(arguments),
         mount.kernel_cache(),
     )?;
+    let meter = listening.is_some().then(|| Arc::new(FuseMeter::new()));
+    let endpoint = match (listening, &meter) {
+        (Some(listening), Some(meter)) => {
+            let (vfs, meter) = (vfs.clone(), meter.clone());
+            let source = MountSource { vfs, meter, mountpoint: mountpoint.display().to_string() };
+            Some(metrics::serve(listening, membership.clone(), Some(source))?)
+        }
+        _ => None,
+    };
+    if let Some(endpoint) = endpoint.as_ref().filter(|_| !arguments.in_background) {
+        tell_metrics(endpoint.address());
+    }
     let record = record::write(&mountpoint);
     if let Err(failure) = &record {
         warn(format_args!("`ringfs umount` will not wait until everything is saved: {failure}"));
@@ -141,10 +162,13 @@ fn serve(
     let ending = Arc::new(Mutex::new(()));
     end_on_signals(&mount, vfs.clone(), ending.clone())?;
     if arguments.in_background {
-        background::announce_when_answering(&mountpoint, arguments.log.clone())?;
+        let metrics = endpoint.as_ref().map(HttpServer::address);
+        background::announce_when_answering(&mountpoint, arguments.log.clone(), metrics)?;
     }
 
-    let served = mount.serve(vfs.clone());
+    let meter = meter.map(|meter| meter as Arc<dyn Meter>);
+    let served = mount.serve_measured(vfs.clone(), meter);
+    drop(endpoint);
     // Whoever holds it already saves everything and ends the process.
     let _ending = ending.lock();
     // Whatever ended the serving, what was written is saved.
@@ -152,6 +176,12 @@ fn serve(
     served
         .map_err(|e| Failure::plain(format!("the mount on {} broke: {e}", mountpoint.display())))?;
     saved
+}
+
+/// Says where the metrics are.
+fn tell_metrics(address: SocketAddr) {
+    // Nobody may be listening; that is no reason to stop.
+    writeln!(std::io::stderr(), "ringfs: metrics are at http://{address}/metrics").ok();
 }
 
 /// After this long it is told what is being waited for.
