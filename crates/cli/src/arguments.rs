@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::output::Surroundings;
-use crate::{bench, commands, doctor, local, mount};
+use crate::{bench, commands, doctor, local, mount, top};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -48,6 +48,7 @@ enum Command {
     Mount(mount::MountArguments),
     Umount(mount::UmountArguments),
     Status(commands::status::StatusArguments),
+    Top(top::TopArguments),
     Volumes(commands::volumes::VolumesArguments),
     Ring(commands::ring::RingArguments),
     Node(commands::node::NodeArguments),
@@ -75,6 +76,7 @@ impl Arguments {
             Command::Mount(arguments) => mount::run(&arguments, &surroundings),
             Command::Umount(arguments) => mount::umount(&arguments),
             Command::Status(arguments) => commands::status::run(&arguments, &surroundings),
+            Command::Top(arguments) => top::run(&arguments, &surroundings),
             Command::Volumes(arguments) => commands::volumes::run(&arguments, &surroundings),
             Command::Ring(arguments) => commands::ring::run(&arguments, &surroundings),
             Command::Node(arguments) => commands::node::run(&arguments, &surroundings),

@@ -28,6 +28,7 @@ mod server_facts;
 mod state_directory;
 mod table;
 mod target;
+mod top;
 mod volume_url;
 
 pub use arguments::{Arguments, command};

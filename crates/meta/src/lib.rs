@@ -40,10 +40,10 @@ pub use trash::{Trash, TrashItem, TrashSlot};
 pub use types::{
     Beat, Changed, ChunkExtents, CloneItem, Cloned, Commit, CommitData, CommitRequest, Committed,
     Compacted, Created, DIR_COOKIE_MIN, DirItem, DirPage, Event, Fate, Found, Known, LockAsk,
-    LockDone, LockFound, LockGrant, LockKind, LockOwner, LockRange, LockState, LockTicket, MetaTraffic,
-    NewInode, NextChunks, OpenData, Opened, Pulse, Purge, Removed, RenameMode, Renamed,
-    SessionInfo, SessionRecord, SetAttr, ShareRequest, Shared, SlicesInFlight, Unlinked, Usage,
-    Victim, Writer, XattrMode, Zeroed,
+    LockDone, LockFound, LockGrant, LockKind, LockOwner, LockRange, LockState, LockTicket,
+    MetaTraffic, NewInode, NextChunks, OpenData, Opened, Pulse, Purge, Removed, RenameMode,
+    Renamed, SessionInfo, SessionRecord, SetAttr, ShareRequest, Shared, SlicesInFlight, Unlinked,
+    Usage, Victim, Writer, XattrMode, Zeroed,
 };
 pub use volume::{
     ChunkFound, EntryFound, LOST_FILES_MAX, LostFile, Observed, Report, RingChange, RingState,

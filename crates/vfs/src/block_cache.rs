@@ -107,14 +107,22 @@ impl BlockCache {
     pub(crate) fn get(&self, span: BlockSpan) -> Result<Bytes, VfsError> {
         let mut missed = false;
         let bytes = fetch(&self.blocks, &self.store, span, || missed = true);
-        if missed { self.misses.one_more() } else { self.hits.one_more() }
+        if missed {
+            self.misses.one_more()
+        } else {
+            self.hits.one_more()
+        }
         bytes
     }
 
     /// The block if it is in memory.
     pub(crate) fn peek(&self, id: BlockId) -> Option<Bytes> {
         let found = self.blocks.get(&id);
-        if found.is_some() { self.hits.one_more() } else { self.misses.one_more() }
+        if found.is_some() {
+            self.hits.one_more()
+        } else {
+            self.misses.one_more()
+        }
         found
     }
 

@@ -50,7 +50,8 @@ impl FuseMeter {
 
     /// The kinds of requests that there were so far.
     pub fn kinds(&self) -> Vec<KindCounts> {
-        let named = self.kinds.iter().zip(0..).filter_map(|(kind, n)| Some((kind, request_name(n)?)));
+        let named =
+            self.kinds.iter().zip(0..).filter_map(|(kind, n)| Some((kind, request_name(n)?)));
         let counts = named.map(|(kind, name)| {
             let (mut errors, mut other): (Vec<(&str, u64)>, u64) = (Vec::new(), 0);
             for (number, count) in kind.errors.iter().enumerate() {

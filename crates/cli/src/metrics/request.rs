@@ -51,7 +51,8 @@ pub fn answer(request: &[u8], page: &dyn Page) -> Option<Vec<u8>> {
         "/metrics" => {
             let knows = parsed.headers.iter().any(|header| {
                 header.name.eq_ignore_ascii_case("accept")
-                    && String::from_utf8_lossy(header.value).contains("application/openmetrics-text")
+                    && String::from_utf8_lossy(header.value)
+                        .contains("application/openmetrics-text")
             });
             let (format, kind) = match knows {
                 true => (Format::OpenMetrics, OPEN_METRICS),
@@ -108,7 +109,9 @@ mod tests {
     fn metrics_come_in_the_format_that_was_asked_for() {
         let plain = ask("GET /metrics HTTP/1.1\r\n\r\n");
         assert!(plain.contains("Content-Type: text/plain; version=0.0.4"), "{plain}");
-        assert!(plain.contains("Content-Length: 10\r\n") && plain.ends_with("\r\n\r\na 1\n# EOF\n"));
+        assert!(
+            plain.contains("Content-Length: 10\r\n") && plain.ends_with("\r\n\r\na 1\n# EOF\n")
+        );
         let open = "GET /metrics?x=1 HTTP/1.1\r\nACCEPT: text/html, application/openmetrics-text;q=1\r\n\r\n";
         assert!(ask(open).contains("Content-Type: application/openmetrics-text; version=1.0.0"));
     }

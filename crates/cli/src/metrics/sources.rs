@@ -373,15 +373,13 @@ fn write_workers(recorded: &Recorded, to: &mut Writer<'_>) -> fmt::Result {
         }),
     )?;
     let values: [(&str, &str, fn(&WorkerStatus) -> u64); 6] = [
-        ("ringfs_worker_done", "Units done of the worker's run.", |s| s.done),
-        ("ringfs_worker_total", "Units of the run; 0 = not known.", |s| s.total),
+        ("ringfs_worker_units_done", "Units done of the worker's run.", |s| s.done),
+        ("ringfs_worker_units", "Units of the run; 0 = not known.", |s| s.total),
         ("ringfs_worker_moved_bytes", "Bytes moved in the run.", |s| s.bytes),
         ("ringfs_worker_problems", "Problems found in the run.", |s| s.problems),
-        (
-            "ringfs_worker_limit_bytes_per_second",
-            "The worker's throttle; 0 = none.",
-            |s| s.bytes_per_second,
-        ),
+        ("ringfs_worker_limit_bytes_per_second", "The worker's throttle; 0 = none.", |s| {
+            s.bytes_per_second
+        }),
         (
             "ringfs_worker_finished_timestamp_seconds",
             "When its last complete run ended, since 1970; 0 = none yet.",
