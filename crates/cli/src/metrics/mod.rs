@@ -20,12 +20,12 @@ pub use sources::MountSource;
 use crate::failure::Failure;
 use exposition::{Exposition, plain};
 use request::{Format, Page};
-use ringfs_cluster::Membership;
+use ringfs_cluster::{Keeper, Membership};
 use ringfs_vfs::Vfs;
 use sources::{ProcessSource, VolumeSource};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use watch::Watch;
 
 /// Reads `ADDRESS:PORT`, or only a port (or `:PORT`), which means this machine only.
@@ -67,12 +67,13 @@ pub fn serve(
     listening: Listening,
     membership: Arc<Membership>,
     mount: Option<MountSource>,
+    keeper: Weak<Keeper>,
 ) -> Result<HttpServer, Failure> {
     let failed = |error: std::io::Error| Failure::io("serve metrics", &error);
     let name = membership.volume().config().name.to_string();
     let vfs = mount.as_ref().map(|mount| mount.vfs.clone());
     let watch = Watch::start(membership.clone()).map_err(failed)?;
-    let volume = VolumeSource { membership, watch, mount };
+    let volume = VolumeSource { membership, watch, mount, keeper };
     let page = Metrics { exposition: Exposition::new(ProcessSource, &name, volume), vfs };
     listening.serve(Box::new(page)).map_err(failed)
 }

@@ -5,12 +5,13 @@ use super::exposition::{Labels, Source, Writer};
 use super::fuse_meter::FuseMeter;
 use super::process::ProcessFacts;
 use super::watch::{NodeSeen, Recorded, Watch};
+use ringfs_cluster::health::{NodeHealth, Standing};
 use ringfs_cluster::workers::{WorkerState, WorkerStatus};
-use ringfs_cluster::{Membership, Ring};
+use ringfs_cluster::{Keeper, KeeperSnapshot, Membership, Ring};
 use ringfs_store::Store;
 use ringfs_vfs::{Vfs, VfsStats};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// The process itself.
@@ -34,6 +35,8 @@ pub struct VolumeSource {
     pub watch: Watch,
     /// The mount, in a process that has one.
     pub mount: Option<MountSource>,
+    /// Who watches the nodes, while somebody does. Not kept alive by being measured.
+    pub keeper: Weak<Keeper>,
 }
 
 impl Source for ProcessSource {
@@ -102,6 +105,8 @@ impl Source for VolumeSource {
             failures,
         )?;
         let recorded = recorded.map(|learnt| learnt.what).unwrap_or_default();
+        let kept = self.keeper.upgrade().map(|keeper| keeper.snapshot());
+        write_keeper(kept.as_ref(), to)?;
         write_nodes(&ring, &nodes.map(|n| n.what).unwrap_or_default(), &recorded, to)?;
         write_workers(&recorded, to)?;
         write_usage(&recorded, to)
@@ -307,7 +312,7 @@ fn write_nodes(
         "ringfs_node_state",
         "1 for the state that a node is in, 0 for the others.",
         names.iter().flat_map(|name| {
-            let record = recorded.node_states.get(*name).map(String::as_str);
+            let record = recorded.node_states.get(*name);
             let is_down = ring.overlay.down.iter().any(|down| down.as_str() == *name);
             let state = state_of(record, is_down, find(name).map(|node| node.is_well));
             NODE_STATES.map(|one| {
@@ -333,24 +338,70 @@ fn write_nodes(
         "ringfs_node_memory_max_bytes",
         "The node's limit; 0 = none.",
         each(|node| Some(node.memory?.max as f64)),
-    )
+    )?;
+    let values: [(&str, &str, fn(&NodeHealth) -> f64); 2] = [
+        (
+            "ringfs_node_incarnation",
+            "Grows each time the node came back, or may have lost data otherwise.",
+            |health| health.incarnation as f64,
+        ),
+        (
+            "ringfs_node_needs_person",
+            "1 if the node should be out, and so many others are that a person must decide.",
+            |health| if health.needs_person { 1.0 } else { 0.0 },
+        ),
+    ];
+    for (name, help, value) in values {
+        let known = names.iter().filter_map(|name| {
+            Some((vec![("node", *name)], value(recorded.node_states.get(*name)?)))
+        });
+        to.gauges(name, help, known)?;
+    }
+    Ok(())
 }
 
 /// What the ring's record says counts first, then what this process sees. A node that was not asked
 /// yet is as good as the record says.
-fn state_of(record: Option<&str>, is_down: bool, is_well: Option<bool>) -> &'static str {
-    #[derive(serde::Deserialize)]
-    struct Known {
-        state: String,
-    }
-    let known = record.and_then(|text| serde_json::from_str::<Known>(text).ok());
-    match known.as_ref().map(|known| known.state.as_str()) {
-        Some("out") => "out",
-        Some("down") => "down",
+fn state_of(record: Option<&NodeHealth>, is_down: bool, is_well: Option<bool>) -> &'static str {
+    match record.map(|record| record.state) {
+        Some(Standing::Out) => "out",
+        Some(Standing::Down) => "down",
         _ if is_down => "down",
         _ if is_well == Some(false) => "suspect",
         _ => "up",
     }
+}
+
+fn write_keeper(kept: Option<&KeeperSnapshot>, to: &mut Writer<'_>) -> fmt::Result {
+    let flag = |value: bool| if value { 1.0 } else { 0.0 };
+    to.gauge_if_known(
+        "ringfs_keeper_coordinator",
+        "1 if this process coordinates: judges the nodes and runs the background workers.",
+        kept.map(|kept| flag(kept.coordinates)),
+    )?;
+    to.gauge_if_known(
+        "ringfs_keeper_blind",
+        "1 if this observer was held up lately and distrusts itself.",
+        kept.map(|kept| flag(kept.blind)),
+    )?;
+    to.counters(
+        "ringfs_keeper_beats_total",
+        "Reports of this observer that the metadata server took.",
+        kept.map(|kept| (Labels::new(), kept.beats as f64)),
+    )?;
+    let nodes = kept.map_or(&[][..], |kept| &kept.nodes);
+    to.gauges(
+        "ringfs_node_probe_latency_seconds",
+        "Round trip of this observer's last probe, if it was answered.",
+        nodes.iter().filter_map(|node| {
+            Some((vec![("node", node.name.as_str())], node.latency?.as_secs_f64()))
+        }),
+    )?;
+    to.gauges(
+        "ringfs_node_probe_misses",
+        "This observer's probes without an answer in a row.",
+        nodes.iter().map(|node| (vec![("node", node.name.as_str())], f64::from(node.misses))),
+    )
 }
 
 const WORKER_STATES: [(&str, WorkerState); 4] = [
@@ -405,6 +456,11 @@ fn write_usage(recorded: &Recorded, to: &mut Writer<'_>) -> fmt::Result {
         ("ringfs_volume_bytes", "Bytes of files by their sizes.", usage.bytes),
         ("ringfs_volume_limit_bytes", "Most bytes; 0 = no limit.", usage.bytes_max),
         ("ringfs_volume_sessions", "Sessions that are registered.", recorded.sessions),
+        (
+            "ringfs_volume_unreadable_files",
+            "Files with blocks of which no good copy can be had.",
+            recorded.unreadable,
+        ),
     ] {
         to.gauge(name, help, value as f64)?;
     }
@@ -420,8 +476,9 @@ mod tests {
         assert_eq!(state_of(None, false, None), "up");
         assert_eq!(state_of(None, false, Some(false)), "suspect");
         assert_eq!(state_of(None, true, Some(true)), "down");
-        assert_eq!(state_of(Some(r#"{"state":"out","since":7}"#), true, Some(true)), "out");
-        assert_eq!(state_of(Some(r#"{"state":"up"}"#), false, Some(true)), "up");
-        assert_eq!(state_of(Some("nonsense"), false, Some(true)), "up");
+        let record = |state| NodeHealth { state, ..NodeHealth::default() };
+        assert_eq!(state_of(Some(&record(Standing::Out)), true, Some(true)), "out");
+        assert_eq!(state_of(Some(&record(Standing::Down)), false, Some(true)), "down");
+        assert_eq!(state_of(Some(&record(Standing::Up)), false, Some(true)), "up");
     }
 }

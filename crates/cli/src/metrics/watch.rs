@@ -6,6 +6,7 @@
 use parking_lot::{Condvar, Mutex};
 use ringfs_base::NodeName;
 use ringfs_cluster::Membership;
+use ringfs_cluster::health::{NodeHealth, node_health};
 use ringfs_cluster::workers::{self, WorkerStatus};
 use ringfs_link::Health;
 use ringfs_meta::{MetaError, Usage, Volume};
@@ -42,14 +43,16 @@ pub struct NodeSeen {
 /// What the metadata server has on record.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
-    /// What is known of each node, as it was written.
-    pub node_states: BTreeMap<String, String>,
+    /// What is known of each node.
+    pub node_states: BTreeMap<String, NodeHealth>,
     /// The background workers.
     pub workers: BTreeMap<String, WorkerStatus>,
     /// How much the volume holds.
     pub usage: Usage,
     /// Sessions that are registered.
     pub sessions: u64,
+    /// Files of which blocks cannot be had.
+    pub unreadable: u64,
 }
 
 #[derive(Default)]
@@ -146,10 +149,11 @@ impl NodeSeen {
 impl Recorded {
     fn read(volume: &Volume) -> Result<Recorded, MetaError> {
         Ok(Recorded {
-            node_states: volume.node_states()?,
+            node_states: node_health(volume)?,
             workers: workers::statuses(volume)?,
             usage: volume.usage()?,
             sessions: volume.sessions()?.len() as u64,
+            unreadable: volume.lost()?.len() as u64,
         })
     }
 }

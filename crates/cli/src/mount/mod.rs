@@ -25,8 +25,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Mount a volume on a directory
@@ -148,7 +148,7 @@ fn serve(
         (Some(listening), Some(meter)) => {
             let (vfs, meter) = (vfs.clone(), meter.clone());
             let source = MountSource { vfs, meter, mountpoint: mountpoint.display().to_string() };
-            Some(metrics::serve(listening, membership.clone(), Some(source))?)
+            Some(metrics::serve(listening, membership.clone(), Some(source), Weak::new())?)
         }
         _ => None,
     };

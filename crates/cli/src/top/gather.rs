@@ -6,6 +6,7 @@ use crate::compose::OpenVolume;
 use crate::failure::Failure;
 use crate::output::Surroundings;
 use parking_lot::{Condvar, Mutex};
+use ringfs_cluster::health::{NodeHealth, Standing, node_health};
 use ringfs_cluster::mover::MoveRecord;
 use ringfs_cluster::workers::{self, WorkerStatus};
 use ringfs_cluster::{Membership, Ring};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 #[derive(Clone, Default)]
 struct Records {
     ring: Option<Arc<Ring>>,
-    node_states: BTreeMap<String, String>,
+    node_states: BTreeMap<String, NodeHealth>,
     workers: BTreeMap<String, WorkerStatus>,
     worker_rates: BTreeMap<String, f64>,
     sessions: Vec<SessionRecord>,
@@ -94,7 +95,7 @@ impl Gather {
             servers: posts
                 .iter()
                 .map(|post| {
-                    let record = records.node_states.get(&post.name).map(String::as_str);
+                    let record = records.node_states.get(&post.name);
                     let is_down = ring.overlay.down.iter().any(|n| n.as_str() == post.name);
                     post.line(verdict(record, is_down))
                 })
@@ -182,12 +183,12 @@ impl Shared {
             .collect();
         Ok(Records {
             ring: Some(ring),
-            node_states: volume.node_states()?,
+            node_states: node_health(volume)?,
             workers,
             worker_rates,
             sessions: volume.sessions()?,
             usage: volume.usage()?,
-            unreadable: None,
+            unreadable: Some(volume.lost()?.len() as u64),
         })
     }
 
@@ -220,15 +221,10 @@ fn describe_move(record: &str) -> String {
 }
 
 /// What the ring says of a node, if not that it is up. Pure.
-fn verdict(record: Option<&str>, is_down: bool) -> Option<ServerState> {
-    #[derive(serde::Deserialize)]
-    struct Known {
-        state: String,
-    }
-    let known = record.and_then(|text| serde_json::from_str::<Known>(text).ok());
-    match known.as_ref().map(|known| known.state.as_str()) {
-        Some("out") => Some(ServerState::Out),
-        Some("down") => Some(ServerState::Down),
+fn verdict(record: Option<&NodeHealth>, is_down: bool) -> Option<ServerState> {
+    match record.map(|record| record.state) {
+        Some(Standing::Out) => Some(ServerState::Out),
+        Some(Standing::Down) => Some(ServerState::Down),
         _ => is_down.then_some(ServerState::Down),
     }
 }
@@ -292,8 +288,8 @@ mod tests {
     fn the_record_of_a_node_is_its_verdict() {
         assert_eq!(verdict(None, false), None);
         assert_eq!(verdict(None, true), Some(ServerState::Down));
-        assert_eq!(verdict(Some("{\"state\":\"up\"}"), false), None);
-        assert_eq!(verdict(Some("{\"state\":\"out\"}"), true), Some(ServerState::Out));
-        assert_eq!(verdict(Some("nonsense"), false), None);
+        let record = |state| NodeHealth { state, ..NodeHealth::default() };
+        assert_eq!(verdict(Some(&record(Standing::Up)), false), None);
+        assert_eq!(verdict(Some(&record(Standing::Out)), true), Some(ServerState::Out));
     }
 }
