@@ -23,8 +23,8 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, view: &View) {
 
 /// Lines that it takes to show everything.
 pub fn height_wanted(snapshot: &Snapshot, view: &View) -> usize {
-    let sections = sections(snapshot).map(|section| section.rows.len() + 2);
-    head(snapshot).len() + sections.iter().sum::<usize>() + usize::from(view.has_keys)
+    let sections: usize = sections(snapshot).iter().map(|section| section.rows.len() + 2).sum();
+    head(snapshot).len() + sections + usize::from(view.has_keys)
 }
 
 /// One table.
@@ -39,9 +39,10 @@ fn lines(snapshot: &Snapshot, view: &View, height: usize) -> Vec<Line<'static>> 
     let sections = sections(snapshot);
     // Each section takes an empty line and a title.
     let room = height.saturating_sub(lines.len() + foot + 2 * sections.len());
-    let rows = share(room, sections.each_ref().map(|section| section.rows.len()));
+    let wanted: Vec<usize> = sections.iter().map(|section| section.rows.len()).collect();
+    let rows = share(room, &wanted);
     for (section, rows) in sections.into_iter().zip(rows) {
-        if rows == 0 && !section.rows.is_empty() {
+        if rows == 0 {
             continue;
         }
         lines.push(Line::default());
@@ -61,13 +62,13 @@ fn lines(snapshot: &Snapshot, view: &View, height: usize) -> Vec<Line<'static>> 
 
 /// How many rows each section gets. Everybody gets what is left over by those who need less than
 /// their part; the first ones first. Pure.
-fn share<const N: usize>(room: usize, wanted: [usize; N]) -> [usize; N] {
-    let mut given = [0; N];
+fn share(room: usize, wanted: &[usize]) -> Vec<usize> {
+    let mut given = vec![0; wanted.len()];
     let mut left = room;
     while left > 0 {
         let mut any = false;
         for (given, wanted) in given.iter_mut().zip(wanted) {
-            if *given < wanted && left > 0 {
+            if *given < *wanted && left > 0 {
                 *given += 1;
                 left -= 1;
                 any = true;
@@ -90,7 +91,8 @@ fn cut(mut rows: Vec<Line<'static>>, keep: usize) -> Vec<Line<'static>> {
     rows
 }
 
-fn sections(snapshot: &Snapshot) -> [Section; 3] {
+/// Those that have something to show.
+fn sections(snapshot: &Snapshot) -> Vec<Section> {
     let server_title = format!(
         "{:<10} {:<7} {:<23} {:>7} {:>9} {:>9} {:>8}",
         "SERVER", "STATE", "MEMORY", "OPS/S", "IN/S", "OUT/S", "LATENCY"
@@ -103,11 +105,13 @@ fn sections(snapshot: &Snapshot) -> [Section; 3] {
         "{:<10} {:<14} {:>7} {:>9} {:>6}  {}",
         "SESSION", "HOST", "PROCESS", "LAST SIGN", "EPOCH", "PLACE"
     );
-    [
+    let mut sections = vec![
         Section { title: server_title, rows: snapshot.servers.iter().map(server).collect() },
         Section { title: worker_title, rows: snapshot.workers.iter().map(worker).collect() },
         Section { title: session_title, rows: snapshot.sessions.iter().map(session).collect() },
-    ]
+    ];
+    sections.retain(|section| !section.rows.is_empty());
+    sections
 }
 
 fn head(snapshot: &Snapshot) -> Vec<Line<'static>> {
@@ -163,10 +167,15 @@ fn server(line: &ServerLine) -> Line<'static> {
         return Line::from(vec![name, state, Span::from(cause.clone()).dim()]);
     }
     let memory = match (line.memory_used, line.memory_max) {
-        (Some(used), Some(0) | None) => format!("{:<23}", bytes(used)),
+        (Some(used), Some(0) | None) => format!("{:<23}", short_bytes(used as f64)),
         (Some(used), Some(max)) => {
             let part = used as f64 / max as f64;
-            format!("{} {:>3} {:<10}", bar(part, MEMORY_BAR), percent(part), bytes(used))
+            format!(
+                "{} {:>3} {:<10}",
+                bar(part, MEMORY_BAR),
+                percent(part),
+                short_bytes(used as f64)
+            )
         }
         (None, _) => " ".repeat(23),
     };
@@ -177,7 +186,7 @@ fn server(line: &ServerLine) -> Line<'static> {
         _ => Style::new(),
     };
     let number = |value: Option<f64>| value.map_or(String::new(), |v| count(v as u64));
-    let size = |value: Option<f64>| value.map_or(String::new(), |v| bytes(v as u64));
+    let size = |value: Option<f64>| value.map_or(String::new(), short_bytes);
     let latency = line.latency_us.map(Duration::from_micros);
     Line::from(vec![
         name,
@@ -215,8 +224,8 @@ fn worker(line: &WorkerLine) -> Line<'static> {
         Span::from(format!("{word:<7} ")).fg(color),
         Span::from(format!(
             "{progress} {:>9} {:>9}  {what}",
-            if line.bytes == 0 { String::new() } else { bytes(line.bytes) },
-            rate.map_or(String::new(), |rate| bytes(rate as u64)),
+            if line.bytes == 0 { String::new() } else { short_bytes(line.bytes as f64) },
+            rate.map_or(String::new(), short_bytes),
         )),
     ])
 }
@@ -260,6 +269,16 @@ fn column(text: &str, width: usize) -> String {
         length if length > width => text.chars().take(width - 1).chain(['~']).collect(),
         _ => format!("{text:<width$}"),
     }
+}
+
+/// At most 8 characters: `1.79 MiB`, `61.0 MiB`, `1003 KiB`.
+fn short_bytes(value: f64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let unit = (1..units.len()).rev().find(|unit| value >= 1024f64.powi(*unit as i32));
+    let Some(unit) = unit else { return format!("{value:.0} B") };
+    let number = value / 1024f64.powi(unit as i32);
+    let digits = if number < 10.0 { 2 } else { usize::from(number < 100.0) };
+    format!("{number:.digits$} {}", units[unit])
 }
 
 fn short_time(time: Duration) -> String {
@@ -357,8 +376,8 @@ rebalancing: 45%  add n4
 
 SERVER     STATE   MEMORY                    OPS/S      IN/S     OUT/S  LATENCY
 metadata   up      50.0 MiB                 12,345  30.5 MiB    1000 B    87 us
-n1         up      █████░░░ 59% 600.0 MiB   12,345  30.5 MiB    1000 B    87 us
-n2         loading ███████░ 98% 1000.0 MiB  12,345  30.5 MiB    1000 B    87 us
+n1         up      █████░░░ 59% 600 MiB     12,345  30.5 MiB    1000 B    87 us
+n2         loading ███████░ 98% 1000 MiB    12,345  30.5 MiB    1000 B    87 us
 a-node-wi~ down    redis://10.0.0.3:6379 refuses connections
 
 WORKER     STATE   PROGRESS                   MOVED    RATE/S  WHAT
@@ -397,15 +416,20 @@ q quit  p pause  s sort: ring
         let view = View { has_keys: true, ..View::default() };
         let text = screen(&snapshot, &view, 80, 24);
         assert_eq!(text.lines().count(), 24);
-        assert!(text.contains("... and 40 more") && text.contains("WORKER"), "{text}");
+        assert!(
+            text.contains("... and 39 more")
+                && text.contains("... and 37 more")
+                && text.contains("WORKER"),
+            "{text}"
+        );
         assert!(text.lines().last().unwrap().starts_with("q quit"));
     }
 
     #[test]
     fn room_is_shared() {
-        assert_eq!(share(10, [3, 2, 1]), [3, 2, 1]);
-        assert_eq!(share(6, [9, 1, 9]), [3, 1, 2]);
-        assert_eq!(share(0, [9, 9]), [0, 0]);
+        assert_eq!(share(10, &[3, 2, 1]), [3, 2, 1]);
+        assert_eq!(share(6, &[9, 1, 9]), [3, 1, 2]);
+        assert_eq!(share(0, &[9, 9]), [0, 0]);
     }
 
     #[test]

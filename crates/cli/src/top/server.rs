@@ -6,8 +6,8 @@ use ringfs_link::{Cmd, Conn, Endpoint, LinkError, Timeouts};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A server that lets us wait for longer than this is shown as silent.
-const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// A server that lets us wait for longer than this is shown as silent; one that fails sooner as down.
+const SILENT_AFTER: Duration = Duration::from_millis(800);
 
 /// What INFO tells of interest. Fields that a server does not have are 0.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,7 +53,8 @@ struct State {
     before: Option<Answer>,
     /// A question is under way since then.
     asking: Option<Instant>,
-    failure: Option<LinkError>,
+    /// How the last question failed, and after how long.
+    failure: Option<(LinkError, Duration)>,
     rounds: u64,
     stopped: bool,
 }
@@ -157,7 +158,7 @@ impl Shared {
                 Err(error) => {
                     // Rates over a time in which it did not answer say nothing.
                     (state.last, state.before) = (None, None);
-                    state.failure = Some(error);
+                    state.failure = Some((error, begun.elapsed()));
                 }
             }
             while !state.stopped {
@@ -199,13 +200,13 @@ fn ask_on(conn: &mut Conn) -> Result<Answer, LinkError> {
 /// How the server seems, and why if it is not up. Pure.
 fn condition(state: &State, waiting: Option<Duration>) -> (ServerState, Option<String>) {
     match (&state.failure, &state.last, waiting) {
-        (Some(error @ LinkError::TimedOut { .. }), ..) => {
-            (ServerState::Silent, Some(error.to_string()))
-        }
-        (Some(error), ..) if error.is_loading() => {
+        (Some((error, _)), ..) if error.is_loading() => {
             (ServerState::Loading, Some("it reads its data from disk".to_owned()))
         }
-        (Some(error), ..) => (ServerState::Down, Some(error.to_string())),
+        (Some((error, after)), ..) if *after > SILENT_AFTER => {
+            (ServerState::Silent, Some(error.to_string()))
+        }
+        (Some((error, _)), ..) => (ServerState::Down, Some(error.to_string())),
         (None, _, Some(since)) => {
             (ServerState::Silent, Some(format!("no answer for {:.1} s", since.as_secs_f64())))
         }
