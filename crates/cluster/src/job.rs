@@ -149,6 +149,21 @@ impl Job {
         Ok(())
     }
 
+    /// Rests between two steps. Fails at once when the job is to stop.
+    pub(crate) fn rest(&self, time: Duration) -> Result<(), ClusterError> {
+        let until = Instant::now() + time;
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped {
+                return Err(ClusterError::Stopped);
+            }
+            if Instant::now() >= until {
+                return Ok(());
+            }
+            self.changed.wait_until(&mut state, until);
+        }
+    }
+
     /// Takes leave to move so many bytes: returns when the limit allows it.
     pub(crate) fn spend(&self, bytes: u64) -> Result<(), ClusterError> {
         self.state.lock().progress.bytes += bytes;

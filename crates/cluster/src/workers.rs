@@ -13,6 +13,7 @@ use crate::subject::Subject;
 use parking_lot::{Condvar, Mutex};
 use ringfs_link::{Endpoint, Timeouts};
 use ringfs_meta::{MetaError, Token, Volume};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,8 +22,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How often records are written, and wishes read.
 const RECORD_EVERY: Duration = Duration::from_secs(1);
-/// A worker that failed tries again after this long.
+/// A worker that failed tries again after this long, and after twice that each time it fails again,
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// up to this.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// What a worker works on.
 pub struct Site {
@@ -113,6 +116,27 @@ pub struct WorkerWish {
     pub paused: bool,
     /// Most bytes a second (0 = no limit), instead of the worker's own.
     pub bytes_per_second: Option<u64>,
+    /// How often it shall do its work, in seconds, instead of as often as the worker itself would.
+    pub every_seconds: Option<u64>,
+    /// When somebody asked that it does its work now, in seconds since 1970.
+    pub asked: u64,
+}
+
+impl WorkerWish {
+    /// How often it shall do its work.
+    pub(crate) fn every(&self, default: Duration) -> Duration {
+        self.every_seconds.map_or(default, |seconds| Duration::from_secs(seconds.max(1)))
+    }
+}
+
+/// The workers that a coordinator runs.
+pub fn standard() -> Vec<Box<dyn Worker>> {
+    vec![
+        Box::new(crate::Scrub),
+        Box::new(crate::Recheck),
+        Box::new(crate::Collector::default()),
+        Box::new(crate::Compactor),
+    ]
 }
 
 /// The workers that run where the coordinator is.
@@ -143,10 +167,28 @@ pub fn set_wish(volume: &Volume, worker: &str, wish: WorkerWish) -> Result<(), M
 
 const WISH: &str = ".want";
 
+/// What a worker has kept under a name; as at first if it is not there, or cannot be read.
+pub(crate) fn record<T: DeserializeOwned + Default>(
+    records: &BTreeMap<String, String>,
+    name: &str,
+) -> T {
+    let text = records.get(name);
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// Keeps it.
+pub(crate) fn write_record<T: Serialize>(
+    volume: &Volume,
+    name: &str,
+    record: &T,
+) -> Result<(), MetaError> {
+    let text = serde_json::to_string(record).expect("plain fields can be written");
+    volume.set_worker(name, Some(&text))
+}
+
 /// Nothing is wanted while nobody has said so, or it cannot be read.
 fn wish_in(records: &BTreeMap<String, String>, worker: &str) -> WorkerWish {
-    let text = records.get(&format!("{worker}{WISH}"));
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    record(records, &format!("{worker}{WISH}"))
 }
 
 /// Workers that run in this process. Dropped, they stop after their current steps.
@@ -166,6 +208,8 @@ struct Post {
 struct PostState {
     job: Arc<Job>,
     wish: WorkerWish,
+    /// `wish` has been read.
+    heard: bool,
     status: WorkerStatus,
     stopped: bool,
 }
@@ -252,6 +296,7 @@ impl Post {
         let state = PostState {
             job: Arc::default(),
             wish: WorkerWish::default(),
+            heard: false,
             status: WorkerStatus::default(),
             stopped: false,
         };
@@ -259,6 +304,7 @@ impl Post {
     }
 
     fn work(&self, site: &Site) {
+        let mut retry_after = RETRY_AFTER;
         loop {
             let job = {
                 let mut state = self.state.lock();
@@ -279,6 +325,7 @@ impl Post {
                     state.status.state = WorkerState::Idle;
                     state.status.finished = now();
                     state.status.error = None;
+                    retry_after = RETRY_AFTER;
                     rest
                 }
                 Err(ClusterError::Stopped) if state.stopped => return,
@@ -286,7 +333,9 @@ impl Post {
                     tracing::warn!(worker = self.worker.name(), %error, "will try again");
                     state.status.state = WorkerState::Failed;
                     state.status.error = Some(error.to_string());
-                    RETRY_AFTER
+                    let rest = retry_after;
+                    retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
+                    rest
                 }
             };
             drop(state);
@@ -320,6 +369,15 @@ fn attend(site: &Site, posts: &[Arc<Post>]) {
         let wish = wish_in(&wishes, name);
         let text = {
             let mut state = post.state.lock();
+            // Who asks for it now, or at other times, shall not wait for the end of its rest. What
+            // was wished before this process began its worker hears by itself.
+            let before = state.heard.then_some(state.wish);
+            if before.is_some_and(|before| {
+                wish.asked > before.asked || wish.every_seconds != before.every_seconds
+            }) {
+                post.rest.raise();
+            }
+            state.heard = true;
             state.wish = wish;
             state.job.set_paused(wish.paused);
             state.job.set_limit(post.limit(wish));

@@ -37,6 +37,7 @@ mod sparse;
 mod stats;
 mod streams;
 mod trash;
+mod unreadable;
 mod upkeep;
 mod upload;
 mod write;
@@ -109,6 +110,7 @@ pub struct Vfs {
     upkeep: upkeep::Upkeep,
     locks: locks::Locks,
     counts: stats::Counts,
+    unreadable: unreadable::Unreadable,
 }
 
 impl Vfs {
@@ -153,6 +155,7 @@ impl Vfs {
             upkeep: upkeep::Upkeep::new(),
             locks: locks::Locks::new(),
             counts: stats::Counts::new(),
+            unreadable: unreadable::Unreadable::default(),
             config,
         });
         vfs.start_workers()?;

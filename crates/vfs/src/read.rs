@@ -54,7 +54,10 @@ impl Vfs {
                     tracing::debug!(%ino, %cause, "reading again with fresh extents");
                     node.lock().content = Default::default();
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.note_unreadable(ino, &error);
+                    return Err(error);
+                }
                 Ok(pieces) => {
                     plan.ahead.into_iter().for_each(|span| self.blocks.read_ahead(span));
                     return Ok(pieces);

@@ -1,18 +1,37 @@
-//! Removing what has expired in the trash: one of all mounts does it, a bounded part at each
-//! heartbeat.
+//! Removing what has expired in the trash: one of all mounts does it, a part at each heartbeat that
+//! is bounded by names and by time, so that the heartbeat is never late.
 
 use crate::{Vfs, VfsError};
 use ringfs_base::{Errno, InodeId};
 use ringfs_meta::FileKind;
+use std::time::{Duration, Instant};
 
-/// Names removed after one heartbeat.
+/// Names removed after one heartbeat,
 const REMOVED_MAX: u32 = 1024;
+/// and the time that this may take.
+const REMOVING_MAX: Duration = Duration::from_millis(200);
 /// Names removed at once from one directory that was not empty any more.
 const CLEARED_MAX: u32 = 256;
 /// How deep such directories are gone into after one heartbeat.
 const CLEAR_DEPTH_MAX: u32 = 16;
 /// A turn lasts so many heartbeats: when its mount has died another follows after that time.
 const TURN_BEATS: u32 = 10;
+
+/// What is left of the part of one heartbeat.
+struct Part {
+    names: u32,
+    until: Instant,
+}
+
+impl Part {
+    fn new() -> Part {
+        Part { names: REMOVED_MAX, until: Instant::now() + REMOVING_MAX }
+    }
+
+    fn is_over(&self) -> bool {
+        self.names == 0 || Instant::now() >= self.until
+    }
+}
 
 impl Vfs {
     /// Looks whether the volume has a trash.
@@ -38,42 +57,59 @@ impl Vfs {
         if !turn {
             return Ok(());
         }
-        let mut left = REMOVED_MAX;
+        let mut part = Part::new();
+        // Where the part before ended: what could not be removed there is passed over this time, so
+        // that it holds up nothing behind it.
+        let place = self.upkeep.trash_place.lock().take();
         for slot in volume.trash_slots(&trash)? {
-            if slot.expires > now || left == 0 {
+            if slot.expires > now {
                 continue;
             }
-            let page = self.session.readdir(slot.directory, 0, left, false)?;
+            if part.is_over() {
+                break;
+            }
+            let after = place.filter(|(dir, _)| *dir == slot.directory).map_or(0, |(_, at)| at);
+            let page = self.session.readdir(slot.directory, after, part.names, false)?;
             for item in &page.items {
-                left = left.saturating_sub(1);
-                // What cannot be removed, for whatever reason, holds up nothing behind it.
+                if part.is_over() {
+                    return Ok(());
+                }
+                part.names -= 1;
                 match self.remove_expired(slot.directory, &item.name, item.kind) {
                     Ok(true) => {}
-                    Ok(false) => left = left.saturating_sub(self.clear(item.ino, CLEAR_DEPTH_MAX)?),
+                    Ok(false) => self.clear(item.ino, CLEAR_DEPTH_MAX, &mut part)?,
                     Err(error @ VfsError::Posix(_)) => {
                         tracing::warn!(ino = %item.ino, %error, "it stays in the trash");
                     }
                     Err(error) => return Err(error),
                 }
+                *self.upkeep.trash_place.lock() = Some((slot.directory, item.cookie));
             }
-            if page.items.is_empty() && page.next.is_none() {
-                self.remove_expired(trash.directory, &slot.name, FileKind::Directory)?;
+            // The end of it: the next time from the beginning.
+            if page.next.is_none() {
+                *self.upkeep.trash_place.lock() = None;
+                if page.items.is_empty() && after == 0 {
+                    self.remove_expired(trash.directory, &slot.name, FileKind::Directory)?;
+                }
             }
         }
         Ok(())
     }
 
     /// Deletes a part of what another mount has put into a directory after it was deleted. It goes
-    /// into the trash in its turn. Returns how many names there were.
-    fn clear(&self, dir: InodeId, depth: u32) -> Result<u32, VfsError> {
+    /// into the trash in its turn.
+    fn clear(&self, dir: InodeId, depth: u32, part: &mut Part) -> Result<(), VfsError> {
         let page = self.session.readdir(dir, 0, CLEARED_MAX, false)?;
-        let mut names = page.items.len() as u32;
         for item in &page.items {
+            if part.is_over() {
+                break;
+            }
+            part.names -= 1;
             if !self.remove_expired(dir, &item.name, item.kind)? && depth > 0 {
-                names += self.clear(item.ino, depth - 1)?;
+                self.clear(item.ino, depth - 1, part)?;
             }
         }
-        Ok(names)
+        Ok(())
     }
 
     /// False if it is a directory with something in it.

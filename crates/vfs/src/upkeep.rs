@@ -53,6 +53,8 @@ pub(crate) struct Upkeep {
     fenced: AtomicBool,
     /// The volume's trash, as of the last look.
     pub(crate) trash: Mutex<Option<Trash>>,
+    /// The directory of the trash, and the place in it, up to which what has expired was removed.
+    pub(crate) trash_place: Mutex<Option<(InodeId, u64)>>,
 }
 
 impl Upkeep {
@@ -64,6 +66,7 @@ impl Upkeep {
             compactions: bounded(COMPACTIONS_MAX),
             fenced: AtomicBool::new(false),
             trash: Mutex::default(),
+            trash_place: Mutex::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::census::Census;
 use crate::error::ClusterError;
+use crate::paths::show;
 use crate::shards::{Shards, pairs};
 use ringfs_base::InodeId;
 use ringfs_link::Cmd;
@@ -84,13 +85,5 @@ impl<'a> Paths<'a> {
         let names = pairs(reply).map_err(|e| shard.named(e))?;
         let wanted = ino.to_bytes();
         Ok(names.iter().find(|(_, value)| value.starts_with(&wanted)).map(|(name, _)| show(name)))
-    }
-}
-
-/// A name as it can be shown in one line.
-fn show(name: &[u8]) -> String {
-    match std::str::from_utf8(name) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => name.escape_ascii().to_string(),
     }
 }
