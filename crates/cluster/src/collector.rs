@@ -23,6 +23,11 @@ const LEASE: Duration = Duration::from_secs(120);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GcRecord {
+    /// When it was first thought of, in seconds since 1970: a volume's first run is one interval
+    /// later.
+    pub since: u64,
+    /// What [`workers::WorkerWish::asked`] was at the last run.
+    pub asked: u64,
     /// Runs that came to their end.
     pub runs: u64,
     /// When the last of them did, in seconds since 1970; 0 = none did.
@@ -65,15 +70,22 @@ impl Worker for Collector {
         let wish = workers::wish(volume, GC)?;
         let every = wish.every(EVERY);
         let mut record = gc_record(volume)?;
+        if record.since == 0 {
+            record.since = schedule::now();
+            workers::write_record(volume, RECORD, &record)?;
+        }
+        let last = record.ended.max(record.since);
         if !self.called.swap(true, Ordering::SeqCst)
             && let Some(rest) =
-                schedule::rest(record.ended, every.as_secs(), wish.asked, schedule::now())
+                schedule::rest(last, every.as_secs(), wish.asked > record.asked, schedule::now())
         {
             return Ok(rest);
         }
         let options = GcOptions { delete: true, lease: Some(LEASE) };
         let report = gc(&site.subject()?, &options, job)?;
         record = GcRecord {
+            since: record.since,
+            asked: wish.asked,
             runs: record.runs + 1,
             ended: schedule::now(),
             removed_blocks: report.removed_blocks(),

@@ -35,6 +35,11 @@ const CHUNKS_MAX: usize = 100_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CompactRecord {
+    /// When it was first thought of, in seconds since 1970: a volume's first run is one interval
+    /// later.
+    pub since: u64,
+    /// What [`workers::WorkerWish::asked`] was at the last run.
+    pub asked: u64,
     /// Runs that came to their end.
     pub runs: u64,
     /// When the last of them did, in seconds since 1970; 0 = none did.
@@ -75,15 +80,21 @@ impl Worker for Compactor {
         let volume = site.membership.volume();
         let wish = workers::wish(volume, COMPACT)?;
         let every = wish.every(EVERY);
-        let before = compact_record(volume)?;
+        let mut before = compact_record(volume)?;
+        if before.since == 0 {
+            before.since = schedule::now();
+            workers::write_record(volume, RECORD, &before)?;
+        }
+        let last = before.ended.max(before.since);
         if let Some(rest) =
-            schedule::rest(before.ended, every.as_secs(), wish.asked, schedule::now())
+            schedule::rest(last, every.as_secs(), wish.asked > before.asked, schedule::now())
         {
             return Ok(rest);
         }
         let subject = site.subject()?;
         let (chunks, more) = find(volume, job)?;
-        let mut done = CompactRecord { runs: before.runs + 1, ..CompactRecord::default() };
+        let (since, runs) = (before.since, before.runs + 1);
+        let mut done = CompactRecord { since, runs, asked: wish.asked, ..CompactRecord::default() };
         if !chunks.is_empty() {
             let info = SessionInfo {
                 host: host_name(),

@@ -4,6 +4,7 @@
 use crate::error::ClusterError;
 use ringfs_base::InodeId;
 use ringfs_meta::{MetaError, Volume};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -20,16 +21,16 @@ pub fn paths_of(
     while found.len() < inodes.len() {
         let (next, names) = volume.scan_entries(cursor)?;
         for entry in names.iter().filter(|entry| inodes.contains(&entry.ino)) {
-            if !above.contains_key(&entry.dir) {
-                let path = match volume.path_of(entry.dir) {
+            let dir = match above.entry(entry.dir) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(match volume.path_of(entry.dir) {
                     Ok(path) => Some(show(&path)),
                     // It is not reached from the root, or not any more.
                     Err(MetaError::Posix(_)) => None,
                     Err(error) => return Err(error.into()),
-                };
-                above.insert(entry.dir, path);
-            }
-            if let Some(Some(dir)) = above.get(&entry.dir) {
+                }),
+            };
+            if let Some(dir) = dir {
                 let path = format!("{}/{}", dir.trim_end_matches('/'), show(&entry.name));
                 found.entry(entry.ino).or_insert(path);
             }

@@ -1,8 +1,8 @@
 //! The worker `scrub`: reads every copy of every block whole, and rebuilds what is bad or missing.
 //!
 //! It goes through the blocks in passes, in the order of their numbers. A pass begins every half
-//! period and is paced to be over within that time: so no copy stays unread for longer than the
-//! period. How far it is stands in the metadata server, for whoever goes on.
+//! period, the first half a period after the volume was first looked at, and is paced to be over within
+//! that time: so no copy stays unread for longer than the period. How far it is stands in the metadata server, for whoever goes on.
 //!
 //! While blocks are being moved to new owners, what is missing is left to the mover, which is about
 //! to put it there. What has no good copy anywhere is noted with its file.
@@ -19,6 +19,7 @@ use ringfs_meta::{MetaError, Volume};
 use ringfs_store::{CopyState, Depth, Scope, Store, StoreError, Surplus};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 /// The worker's name.
@@ -63,6 +64,10 @@ pub struct ScrubCounts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScrubRecord {
+    /// When it was first thought of, in seconds since 1970.
+    pub since: u64,
+    /// What [`workers::WorkerWish::asked`] was at the end of the last pass.
+    pub asked: u64,
     /// When the pass under way, or the last one, began, in seconds since 1970; 0 = there was none.
     pub began: u64,
     /// A pass is under way.
@@ -102,8 +107,14 @@ impl Worker for Scrub {
         let wish = workers::wish(volume, SCRUB)?;
         let every = wish.every(PERIOD).as_secs() / 2;
         let mut record = scrub_record(volume)?;
+        if record.since == 0 {
+            record.since = schedule::now();
+            workers::write_record(volume, RECORD, &record)?;
+        }
         if !record.under_way {
-            if let Some(rest) = schedule::rest(record.began, every, wish.asked, schedule::now()) {
+            let last = record.began.max(record.since);
+            let asked = wish.asked > record.asked;
+            if let Some(rest) = schedule::rest(last, every, asked, schedule::now()) {
                 return Ok(rest);
             }
             record = ScrubRecord {
@@ -114,13 +125,14 @@ impl Worker for Scrub {
                 ..record
             };
         }
-        let mut pass = Pass { site, job, store: site.membership.store(), record };
+        let store = site.membership.store();
+        let mut pass = Pass { site, job, store, record, asked: wish.asked };
         let outcome = pass.run();
         // Also when it was stopped: whoever goes on shall not begin again.
         pass.write()?;
         outcome?;
         let record = pass.record;
-        let rest = schedule::rest(record.began, every, 0, schedule::now());
+        let rest = schedule::rest(record.began, every, false, schedule::now());
         Ok(rest.unwrap_or(Duration::ZERO))
     }
 }
@@ -147,6 +159,8 @@ struct Pass<'a> {
     job: &'a Job,
     store: &'a Store,
     record: ScrubRecord,
+    /// How often somebody has asked for a pass.
+    asked: u64,
 }
 
 impl Pass<'_> {
@@ -188,6 +202,7 @@ impl Pass<'_> {
         }
         self.read(&volume, &batch, bytes, left, pace)?;
         self.record = ScrubRecord {
+            asked: self.asked,
             under_way: false,
             next_slice: 0,
             passes: self.record.passes + 1,
@@ -200,12 +215,13 @@ impl Pass<'_> {
     }
 
     /// The pace that is wanted now.
-    fn pace(&self, volume: &Volume) -> Result<Pace, ClusterError> {
+    fn pace(&mut self, volume: &Volume) -> Result<Pace, ClusterError> {
         let wish = workers::wish(volume, SCRUB)?;
         let half = wish.every(PERIOD).as_secs() / 2;
+        self.asked = wish.asked;
         // Who asks for it wants it done soon.
-        let asked = wish.asked >= self.record.began;
-        Ok(Pace { until: if asked { None } else { Some(self.record.began + half) } })
+        let soon = self.asked > self.record.asked;
+        Ok(Pace { until: if soon { None } else { Some(self.record.began + half) } })
     }
 
     fn read(
@@ -306,13 +322,16 @@ fn is_shown(
     target: &Target,
     shown: &mut HashMap<InodeId, Vec<SliceId>>,
 ) -> Result<bool, ClusterError> {
-    if !shown.contains_key(&target.ino) {
-        let chunks = volume.chunks_of(target.ino)?;
-        let mut slices: Vec<SliceId> =
-            chunks.iter().flat_map(|(_, records)| records).map(|record| record.slice).collect();
-        slices.sort_unstable();
-        slices.dedup();
-        shown.insert(target.ino, slices);
-    }
-    Ok(shown[&target.ino].binary_search(&target.id.slice).is_ok())
+    let slices = match shown.entry(target.ino) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(place) => {
+            let chunks = volume.chunks_of(target.ino)?;
+            let mut slices: Vec<SliceId> =
+                chunks.iter().flat_map(|(_, records)| records).map(|record| record.slice).collect();
+            slices.sort_unstable();
+            slices.dedup();
+            place.insert(slices)
+        }
+    };
+    Ok(slices.binary_search(&target.id.slice).is_ok())
 }

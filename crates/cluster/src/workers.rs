@@ -118,7 +118,7 @@ pub struct WorkerWish {
     pub bytes_per_second: Option<u64>,
     /// How often it shall do its work, in seconds, instead of as often as the worker itself would.
     pub every_seconds: Option<u64>,
-    /// When somebody asked that it does its work now, in seconds since 1970.
+    /// How often somebody has asked that it does its work at once.
     pub asked: u64,
 }
 
@@ -129,19 +129,15 @@ impl WorkerWish {
     }
 }
 
-/// The workers that a coordinator runs.
+/// The workers that run where the coordinator is.
 pub fn standard() -> Vec<Box<dyn Worker>> {
     vec![
+        Box::new(Mover::default()),
         Box::new(crate::Scrub),
         Box::new(crate::Recheck),
         Box::new(crate::Collector::default()),
         Box::new(crate::Compactor),
     ]
-}
-
-/// The workers that run where the coordinator is.
-pub fn standard() -> Vec<Box<dyn Worker>> {
-    vec![Box::new(Mover::default())]
 }
 
 /// The records of all workers.
