@@ -274,7 +274,11 @@ fn all_workers_show_themselves_pause_and_do_at_once_what_they_are_asked_for() {
             && state("scrub") == Some(WorkerState::Paused)
     });
     let names: Vec<String> = workers::statuses(&w.volume).unwrap().into_keys().collect();
-    assert_eq!(names, ["compact", "gc", "recheck", "scrub"], "records of their own are no workers");
+    assert_eq!(
+        names,
+        ["compact", "gc", "move", "recheck", "scrub"],
+        "records of their own are no workers"
+    );
     workers::set_wish(&w.volume, "scrub", WorkerWish::default()).unwrap();
     for worker in ["scrub", "gc", "compact"] {
         ask(&w, worker);
