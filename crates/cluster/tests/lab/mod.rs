@@ -193,6 +193,7 @@ impl Lab {
         let wish = ringfs_cluster::workers::WorkerWish {
             paused: false,
             bytes_per_second: Some(bytes_per_second),
+            ..Default::default()
         };
         ringfs_cluster::workers::set_wish(&self.volume, WORKER, wish).unwrap();
     }
