@@ -14,6 +14,7 @@ mod paths;
 mod quotas;
 mod records;
 mod recount;
+mod ring;
 mod sharing;
 mod tree;
 mod usage;
@@ -88,6 +89,11 @@ pub struct Summary {
     pub orphans: u64,
     /// Sessions at work; with some, counters may be in flux.
     pub sessions: u64,
+    /// Blocks are being moved to other nodes: what is missing there is on its way, and found where it
+    /// was.
+    pub moving: bool,
+    /// Nodes that are recorded as down: what was written for them since is on others meanwhile.
+    pub nodes_down: u64,
 }
 
 /// The result of a check.
@@ -211,6 +217,8 @@ fn report(
         copies: looked.copies,
         orphans: records.orphans,
         sessions: records.sessions,
+        moving: census.moving,
+        nodes_down: subject.node_indices().filter(|n| subject.placement.is_down(*n)).count() as u64,
     };
     let mut findings = std::mem::take(&mut census.findings);
     // Stable: within a severity they stay in the order in which they were found.

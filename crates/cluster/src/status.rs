@@ -1,14 +1,27 @@
-//! How a volume is: its nodes, its ring, its usage, who uses it.
+//! How a volume is: its nodes, its ring and what moves on it, what the background workers do, files
+//! that cannot be read, its usage, who uses it; and in words what a person should do.
 
+mod activity;
+mod advice;
+mod answer;
+
+pub use activity::{CoordinatorReport, MoveReport, UnreadableFile, WorkerReport};
+
+use crate::collector::{GcRecord, gc_record};
+use crate::compact::{CompactRecord, compact_record};
 use crate::error::ClusterError;
+use crate::health::{NodeHealth, Standing, node_health};
+use crate::membership::Ring;
+use crate::mover::nodes_to_refill;
 use crate::nodes::NodeLink;
+use crate::scrub::{ScrubRecord, scrub_record};
 use crate::subject::Subject;
-use ringfs_link::{Cmd, Health, LinkError};
+use answer::Answer;
+use ringfs_link::Health;
 use ringfs_meta::Durability;
-use ringfs_ring::{Shares, Table};
+use ringfs_ring::Shares;
 use ringfs_store::NodeIndex;
 use serde::Serialize;
-use std::time::{Duration, Instant};
 
 /// Orphans counted at most.
 const ORPHANS_COUNT_MAX: u32 = 1_000_000;
@@ -36,8 +49,12 @@ pub struct NodeReport {
     pub state: NodeState,
     /// Why not, if so.
     pub cause: Option<String>,
-    /// Whether the membership record says that it is down.
+    /// Whether readers and writers are told that it is down.
     pub marked_down: bool,
+    /// What the coordinator knows of it; `None` if nobody has watched it yet.
+    pub health: Option<NodeHealth>,
+    /// It came back, and has not been looked through yet for blocks that it lacks.
+    pub refilling: bool,
     /// Bytes in use on the server.
     pub memory_used: Option<u64>,
     /// Its limit in bytes; 0 if it has none.
@@ -52,6 +69,23 @@ pub struct NodeReport {
     pub uptime_seconds: Option<u64>,
     /// One round trip, in microseconds.
     pub latency_us: Option<u64>,
+}
+
+impl NodeReport {
+    /// Whether it takes part, as far as is known.
+    pub fn standing(&self) -> Standing {
+        self.health.as_ref().map_or(Standing::Up, |health| health.state)
+    }
+
+    /// Blocks have one copy less within reach than they should, because of it.
+    pub fn is_missed(&self) -> bool {
+        match self.standing() {
+            Standing::Up => self.state == NodeState::Down || self.refilling,
+            Standing::Down => true,
+            // The others have what it had, or a move is under way that brings it to them.
+            Standing::Out => false,
+        }
+    }
 }
 
 /// One session.
@@ -82,8 +116,30 @@ pub struct VolumeStatus {
     pub replicas: u8,
     /// When metadata are safe: `memory`, `replica N` or `disk`.
     pub durability: String,
+    /// In words: whether all is well.
+    pub state: String,
+    /// In words: what a person should do, the most urgent first. Empty if nothing.
+    pub advice: Vec<String>,
     /// The ring's epoch.
     pub epoch: u64,
+    /// Arcs that the ring is divided into.
+    pub arcs: u32,
+    /// Tables before the one in force, in which blocks are still looked for.
+    pub former_tables: usize,
+    /// What is being moved.
+    pub moving: Option<MoveReport>,
+    /// Who coordinates.
+    pub coordinator: Option<CoordinatorReport>,
+    /// The background workers.
+    pub workers: Vec<WorkerReport>,
+    /// How far the scrub is, and what it found.
+    pub scrub: ScrubRecord,
+    /// What was collected.
+    pub gc: GcRecord,
+    /// What was compacted.
+    pub compaction: CompactRecord,
+    /// Files that could not be read because no copy of a block can be had.
+    pub unreadable: Vec<UnreadableFile>,
     /// Inodes, orphans included.
     pub inodes: u64,
     /// Most inodes; 0 = no limit.
@@ -103,9 +159,11 @@ pub struct VolumeStatus {
 }
 
 impl VolumeStatus {
-    /// A node is not up, so that blocks have fewer copies within reach than they should.
+    /// Blocks have fewer copies within reach than they should.
     pub fn is_degraded(&self) -> bool {
-        self.nodes.iter().any(|node| node.state == NodeState::Down)
+        let out = self.nodes.iter().any(|node| node.standing() == Standing::Out);
+        let rebuilding = out && self.moving.is_some();
+        rebuilding || !self.unreadable.is_empty() || self.nodes.iter().any(NodeReport::is_missed)
     }
 }
 
@@ -116,23 +174,23 @@ impl VolumeStatus {
 pub fn status(subject: &Subject) -> Result<VolumeStatus, ClusterError> {
     let volume = &subject.volume;
     let config = volume.reload()?;
-    let (epoch, encoded) = volume.ring()?;
-    let shares = if encoded.is_empty() {
-        None
-    } else {
-        let table = Table::decode(&encoded)
-            .map_err(|e| ClusterError::Unsure(format!("the ring's table cannot be read: {e}")))?;
-        Some(table.shares())
-    };
+    let ring = Ring::read(volume)?;
+    let shares = ring.table.shares();
+    let mut healths = node_health(volume)?;
+    let refilling = nodes_to_refill(volume, &ring)?;
     let usage = volume.usage()?;
-    let sessions = volume.sessions()?.into_iter().map(|session| SessionReport {
-        id: session.id.0,
-        host: session.info.host,
-        pid: session.info.pid,
-        place: session.info.place,
-        idle_seconds: session.idle_seconds,
-        epoch: session.epoch.0,
-    });
+    let sessions: Vec<SessionReport> = volume
+        .sessions()?
+        .into_iter()
+        .map(|session| SessionReport {
+            id: session.id.0,
+            host: session.info.host,
+            pid: session.info.pid,
+            place: session.info.place,
+            idle_seconds: session.idle_seconds,
+            epoch: session.epoch.0,
+        })
+        .collect();
     let answers: Vec<Answer> = std::thread::scope(|scope| {
         let asked: Vec<_> =
             subject.nodes.iter().map(|link| scope.spawn(|| Answer::of(&link.pool))).collect();
@@ -156,9 +214,9 @@ pub fn status(subject: &Subject) -> Result<VolumeStatus, ClusterError> {
                 });
             let mut report = answer.report(link.node.name.to_string(), address(link), doubt);
             report.marked_down = subject.placement.is_down(node);
-            if let Some(shares) = &shares {
-                add_shares(&mut report, shares);
-            }
+            report.refilling = refilling.contains_key(&link.node.name);
+            report.health = healths.remove(link.node.name.as_str());
+            add_shares(&mut report, &shares);
             report
         })
         .collect();
@@ -170,7 +228,8 @@ pub fn status(subject: &Subject) -> Result<VolumeStatus, ClusterError> {
         ),
         None => return Err(ClusterError::Unsure("the volume has no metadata shard".to_owned())),
     };
-    Ok(VolumeStatus {
+    let workers = activity::workers(volume)?;
+    let mut status = VolumeStatus {
         volume: config.name.to_string(),
         uuid: config.uuid.to_string(),
         replicas: config.replicas,
@@ -179,16 +238,30 @@ pub fn status(subject: &Subject) -> Result<VolumeStatus, ClusterError> {
             Durability::Replica(count) => format!("replica {count}"),
             Durability::Disk => "disk".to_owned(),
         },
-        epoch: epoch.0,
+        state: String::new(),
+        advice: Vec::new(),
+        epoch: ring.epoch().0,
+        arcs: ring.table.arcs(),
+        former_tables: ring.former.len(),
+        moving: activity::moving(&ring, &workers),
+        coordinator: activity::coordinator(volume, &sessions)?,
+        workers,
+        scrub: scrub_record(volume)?,
+        gc: gc_record(volume)?,
+        compaction: compact_record(volume)?,
+        unreadable: activity::unreadable(volume)?,
         inodes: usage.inodes,
         inodes_max: usage.inodes_max,
         bytes: usage.bytes,
         bytes_max: usage.bytes_max,
         orphans: volume.orphans(ORPHANS_COUNT_MAX)?.len() as u64,
-        sessions: sessions.collect(),
+        sessions,
         metadata,
         nodes,
-    })
+    };
+    status.state = advice::headline(&status);
+    status.advice = advice::advice(&status);
+    Ok(status)
 }
 
 fn address(link: &NodeLink) -> String {
@@ -200,76 +273,5 @@ fn add_shares(report: &mut NodeReport, shares: &Shares) {
     if let Some(mine) = shares.nodes.iter().find(|node| node.name.as_str() == report.name) {
         report.copies_share = Some(mine.fraction);
         report.primaries_share = Some(f64::from(mine.primaries) / primaries.max(1) as f64);
-    }
-}
-
-/// What a server said.
-struct Answer {
-    info: Result<String, LinkError>,
-    latency: Option<Duration>,
-}
-
-impl Answer {
-    fn of(pool: &ringfs_link::Pool) -> Answer {
-        let ask = || {
-            let mut conn = pool.get()?;
-            let info = conn.call(&Cmd::new("INFO"))?.into_some_bytes()?;
-            let begun = Instant::now();
-            conn.call(&Cmd::new("PING"))?;
-            Ok((String::from_utf8_lossy(&info).into_owned(), begun.elapsed()))
-        };
-        // An idle connection may have been cut long ago: that says nothing about the server.
-        match ask().or_else(|e: LinkError| if e.retryable() { ask() } else { Err(e) }) {
-            Ok((info, latency)) => Answer { info: Ok(info), latency: Some(latency) },
-            Err(e) => Answer { info: Err(e), latency: None },
-        }
-    }
-
-    fn report(self, name: String, address: String, doubt: Option<String>) -> NodeReport {
-        let info = self.info.as_deref().unwrap_or_default();
-        let text = |field: &str| {
-            info.lines().find_map(|line| Some(line.strip_prefix(field)?.trim().to_owned()))
-        };
-        let number = |field: &str| text(field).and_then(|value| value.parse().ok());
-        let (state, cause) = match (&self.info, doubt) {
-            (Err(e), _) => (NodeState::Down, Some(e.to_string())),
-            (Ok(_), Some(cause)) => (NodeState::Suspect, Some(cause)),
-            (Ok(_), None) => (NodeState::Up, None),
-        };
-        let version = match text("valkey_version:") {
-            Some(version) => Some(format!("valkey {version}")),
-            None => text("redis_version:").map(|version| format!("redis {version}")),
-        };
-        NodeReport {
-            name,
-            address,
-            state,
-            cause,
-            marked_down: false,
-            memory_used: number("used_memory:"),
-            memory_max: number("maxmemory:"),
-            copies_share: None,
-            primaries_share: None,
-            version,
-            uptime_seconds: number("uptime_in_seconds:"),
-            latency_us: self.latency.map(|latency| latency.as_micros() as u64),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_server_says_of_itself_is_read() {
-        let info = "redis_version:7.0.15\r\nused_memory:1048576\r\nmaxmemory:0\r\n\
-                    uptime_in_seconds:7\r\n";
-        let answer = Answer { info: Ok(info.to_owned()), latency: Some(Duration::from_micros(40)) };
-        let report = answer.report("a".into(), "redis://a:1".into(), None);
-        assert_eq!(report.state, NodeState::Up);
-        assert_eq!(report.version.as_deref(), Some("redis 7.0.15"));
-        assert_eq!((report.memory_used, report.memory_max), (Some(1 << 20), Some(0)));
-        assert_eq!((report.uptime_seconds, report.latency_us), (Some(7), Some(40)));
     }
 }

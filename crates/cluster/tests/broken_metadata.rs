@@ -431,6 +431,83 @@ fn bad_ring() {
 }
 
 #[test]
+fn tables_before_the_ring() {
+    breaks("bad-record", None, |w| {
+        w.raw(&[b"SET", b"@mv", b"{}"]);
+        w.raw(&[b"SET", b"@former", b"\0\0\0\x05no"]);
+    });
+    // One that is whole, but not older than the ring's.
+    breaks("bad-record", None, |w| {
+        let table = w.raw(&[b"GET", b"@ring"]).into_some_bytes().unwrap();
+        let list = [&(table.len() as u32).to_be_bytes(), &table[..]].concat();
+        w.raw(&[b"SET", b"@mv", b"{}"]);
+        w.raw(&[b"SET", b"@former", &list]);
+    });
+}
+
+#[test]
+fn overlay_and_floor_of_the_ring() {
+    breaks("bad-record", None, |w| {
+        w.raw(&[b"HSET", b"@m", b"over", b"no overlay"]);
+    });
+    breaks("bad-record", None, |w| {
+        w.raw(&[b"HSET", b"@c", b"floor", b"2"]);
+    });
+}
+
+#[test]
+fn odd_records_of_the_ring() {
+    breaks("odd-record", None, |w| {
+        w.raw(&[b"SET", b"@mv", b"no json"]);
+    });
+    breaks("odd-record", None, |w| {
+        w.raw(&[b"HSET", b"@m", b"nstranger", b"{\"state\":\"up\"}"]);
+    });
+    breaks("odd-record", None, |w| {
+        w.raw(&[b"HSET", b"@m", b"nn1", b"no json"]);
+    });
+    breaks("odd-record", None, |w| {
+        w.raw(&[b"HSET", b"@m", b"lease", b"?"]);
+    });
+    breaks("odd-record", None, |w| {
+        w.raw(&[b"HSET", b"@lost", b"?", b"?"]);
+    });
+}
+
+#[test]
+fn note_of_nobody() {
+    breaks("note-of-nobody", None, |w| {
+        w.volume.note_lost(w.ino("empty"), "a test").unwrap();
+        w.unlink("/empty", Victim::NotOpen(w.ino("empty")));
+    });
+}
+
+#[test]
+fn what_is_kept_of_a_ring_that_changes_is_in_order() {
+    let w = World::with_tree(3, 2);
+    let table = w.raw(&[b"GET", b"@ring"]).into_some_bytes().unwrap();
+    let now = ringfs_ring::Table::decode(&table).unwrap();
+    // The same table once more: nothing moves, and everything is kept as if it did.
+    let next = ringfs_ring::plan(Some(&now), now.members(), 2, now.arcs()).unwrap();
+    let change = ringfs_meta::RingChange {
+        expected: now.epoch(),
+        table: &next.encode(),
+        nodes: &w.volume.config().nodes,
+        replicas: None,
+        moving: Some("{\"what\":[\"a test\"]}"),
+        former_max: 4,
+        token: None,
+        while_moving: false,
+    };
+    w.volume.change_ring(&change).unwrap();
+    w.raw(&[b"HSET", b"@m", b"nn0", b"{\"state\":\"up\"}"]);
+    w.volume.note_lost(w.ino("big"), "a test").unwrap();
+    w.volume.set_worker("scrub.at", Some("{}")).unwrap();
+    let report = w.assert_clean(Checks::Metadata);
+    assert!(report.summary.moving);
+}
+
+#[test]
 fn a_key_of_another_type() {
     breaks("bad-record", None, |w| {
         w.raw(&[b"SET", format!("@d{}:0", w.ino("d/e")).as_bytes(), b"?"]);

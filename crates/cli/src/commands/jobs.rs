@@ -209,6 +209,21 @@ fn fsck_text(report: &FsckReport) -> String {
         let path = found.path.as_ref().map_or(String::new(), |path| format!("{path}: "));
         out.push_str(&format!("{}: {path}{}\n", found.severity.name(), found.text));
     }
+    let scarce = ["missing-copies", "blocks-out-of-reach", "surplus-copies"]
+        .iter()
+        .any(|kind| report.counts.contains_key(kind));
+    if scarce && s.moving {
+        out.push_str(
+            "Blocks are being moved, so copies may be missing where they belong and be where they \
+             were; `ringfs status` shows how far it is.\n",
+        );
+    }
+    if scarce && s.nodes_down > 0 {
+        out.push_str(
+            "Nodes are down: what is written meanwhile is on others in their place, and goes home \
+             when they are back.\n",
+        );
+    }
     if report.left_out > 0 {
         out.push_str(&format!("... and {} more findings\n", count(report.left_out)));
     }

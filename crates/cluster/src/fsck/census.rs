@@ -65,6 +65,8 @@ pub(crate) struct Census {
     pub(crate) inodes: HashMap<InodeId, Facts>,
     pub(crate) slices: HashMap<SliceId, SliceUse>,
     pub(crate) names: u64,
+    /// Blocks are being moved.
+    pub(crate) moving: bool,
     pub(crate) findings: Vec<Finding>,
     /// Findings beyond [`FINDINGS_MAX`], counted only.
     pub(crate) more_findings: u64,

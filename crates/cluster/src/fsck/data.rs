@@ -228,14 +228,18 @@ impl DataCheck<'_> {
         Ok(())
     }
 
-    /// Of the blocks that a node holds, those that it does not own though all owners have them.
+    /// Of the blocks that a node holds, those that it does not own though all owners have them. While
+    /// blocks are being moved who had them keeps them.
     fn count_surplus(
         &self,
         node: NodeIndex,
         blocks: &mut Vec<BlockId>,
     ) -> Result<u64, ClusterError> {
         let placement = &self.subject.placement;
-        blocks.retain(|block| !placement.owners(*block).contains(&node));
+        blocks.retain(|block| {
+            !placement.owners(*block).contains(&node)
+                && !placement.former_owners(*block).contains(&node)
+        });
         blocks.sort_unstable();
         blocks.dedup();
         let mut surplus = 0;

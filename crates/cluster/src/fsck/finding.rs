@@ -100,6 +100,8 @@ pub enum Finding {
     StaleTreeMarks { marks: u64, in_flux: bool },
     CounterBehind { counter: &'static str, says: u64, used: u64 },
     BadRecord { what: String },
+    OddRecord { what: String },
+    NoteOfNobody { ino: InodeId },
     UnknownKey { key: Vec<u8> },
     // Data.
     NodeUnreachable { node: String, cause: String },
@@ -166,7 +168,7 @@ impl Finding {
             | F::SessionRests { .. }
             | F::SurplusCopies { .. }
             | F::GarbageBlocks { .. } => Severity::Garbage,
-            F::UnknownKey { .. } => Severity::Note,
+            F::UnknownKey { .. } | F::OddRecord { .. } | F::NoteOfNobody { .. } => Severity::Note,
         }
     }
 
@@ -215,6 +217,8 @@ impl Finding {
             F::StaleTreeMarks { .. } => "stale-tree-marks",
             F::CounterBehind { .. } => "counter-behind",
             F::BadRecord { .. } => "bad-record",
+            F::OddRecord { .. } => "odd-record",
+            F::NoteOfNobody { .. } => "note-of-nobody",
             F::UnknownKey { .. } => "unknown-key",
             F::NodeUnreachable { .. } => "node-unreachable",
             F::MissingCopies { .. } => "missing-copies",
@@ -273,6 +277,8 @@ impl Finding {
             | F::StaleTreeMarks { .. }
             | F::CounterBehind { .. }
             | F::BadRecord { .. }
+            | F::OddRecord { .. }
+            | F::NoteOfNobody { .. }
             | F::UnknownKey { .. }
             | F::NodeUnreachable { .. }
             | F::SurplusOwners { .. }
@@ -457,6 +463,10 @@ impl Finding {
                  out twice; do not write to the volume, restore the metadata from a backup"
             ),
             F::BadRecord { what } => format!("{what}; restore the metadata from a backup"),
+            F::OddRecord { what } => what.clone(),
+            F::NoteOfNobody { ino } => {
+                format!("inode {ino} is noted as unreadable, and is gone; the note goes by itself")
+            }
             F::UnknownKey { key } => format!(
                 "key \"{}\" is none that this version writes; a newer ringfs may",
                 key.escape_ascii()

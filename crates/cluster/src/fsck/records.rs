@@ -3,6 +3,7 @@
 use super::census::{Census, Facts};
 use super::finding::Finding;
 use super::quotas;
+use super::ring;
 use super::sharing;
 use crate::error::ClusterError;
 use crate::job::Job;
@@ -10,9 +11,7 @@ use crate::shards::{Shard, Shards};
 use bytes::Bytes;
 use ringfs_base::limits::FILE_BYTES_COUNTED_MAX;
 use ringfs_base::{InodeId, SessionId};
-use ringfs_link::Cmd;
 use ringfs_meta::{AttrFlags, FileKind};
-use ringfs_ring::Table;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What the records say, for the summary.
@@ -91,7 +90,7 @@ fn check_shard(
         check_counters(shard, census, job, &control, !sessions.is_empty());
         let extras = counter(&control, "extras").unwrap_or(0);
         quotas::check(shard, census, job, extras, !sessions.is_empty())?;
-        check_ring(shard, census, job, &control)?;
+        ring::check(shard, census, job, &control)?;
     }
     Ok(Records { sessions: sessions.len() as u64, orphans: orphans.len() as u64 })
 }
@@ -186,36 +185,6 @@ fn check_counters(
     }
 }
 
-fn check_ring(
-    shard: &Shard,
-    census: &mut Census,
-    job: &Job,
-    control: &HashMap<Bytes, Bytes>,
-) -> Result<(), ClusterError> {
-    if shard.number != 0 {
-        return Ok(());
-    }
-    if shard.hash("v")?.is_empty() {
-        let what = "the volume's record is gone".to_owned();
-        census.report(job, Finding::BadRecord { what });
-    }
-    let epoch = counter(control, "epoch").unwrap_or(0).max(0) as u64;
-    let reply = shard.call(&Cmd::new("GET").arg(shard.key("ring")))?;
-    let table = reply.into_bytes().map_err(|e| shard.named(e))?.unwrap_or_default();
-    if epoch == 0 && table.is_empty() {
-        return Ok(());
-    }
-    let problem = match Table::decode(&table) {
-        Err(e) => format!("the ring's table cannot be read: {e}"),
-        Ok(table) if table.epoch().0 != epoch => {
-            format!("the ring's table is of epoch {}, but the epoch is {epoch}", table.epoch())
-        }
-        Ok(_) => return Ok(()),
-    };
-    census.report(job, Finding::BadRecord { what: problem });
-    Ok(())
-}
-
 /// Whether it is a directory without a name in which a clone is being built.
 fn is_staging(facts: &Facts) -> bool {
     facts.kind == FileKind::Directory && facts.flags.has(AttrFlags::ORPHAN) && facts.nlink > 0
@@ -235,6 +204,6 @@ fn session_id(bytes: &[u8]) -> Option<SessionId> {
     Some(SessionId::from_bytes(bytes.try_into().ok()?))
 }
 
-fn counter(control: &HashMap<Bytes, Bytes>, name: &str) -> Option<i64> {
+pub(super) fn counter(control: &HashMap<Bytes, Bytes>, name: &str) -> Option<i64> {
     std::str::from_utf8(control.get(name.as_bytes())?).ok()?.parse().ok()
 }

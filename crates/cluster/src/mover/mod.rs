@@ -27,6 +27,7 @@ mod scope;
 mod surplus;
 
 pub use record::MoveRecord;
+pub(crate) use refill::due as nodes_to_refill;
 
 use crate::error::ClusterError;
 use crate::job::Job;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 const FILLED: &str = "move.filled";
 
 /// The nodes to be looked through, each with the incarnation that it has.
-pub(super) fn due(volume: &Volume, ring: &Ring) -> Result<BTreeMap<NodeName, u64>, MetaError> {
+pub(crate) fn due(volume: &Volume, ring: &Ring) -> Result<BTreeMap<NodeName, u64>, MetaError> {
     let known = node_health(volume)?;
     if known.is_empty() {
         return Ok(BTreeMap::new());

@@ -196,6 +196,23 @@ impl Volume {
         Ok(Observed { now_ms, epoch, version, coordinator, token, reports })
     }
 
+    /// The session that coordinates now, as those see it who only look.
+    pub fn coordinator(&self) -> Result<Option<SessionId>, MetaError> {
+        let home = self.home();
+        let cmd = Cmd::new("HGET").arg(home.prefix.key("m")).arg("lease");
+        let lease = home.call(&cmd)?.into_bytes().map_err(MetaError::Unavailable)?;
+        let Some(lease) = lease else { return Ok(None) };
+        let mut lease = Reader::new("lease", lease);
+        let (holder, _token, until_ms) = (lease.u64()?, lease.u64()?, lease.u64()?);
+        let time = home.call(&Cmd::new("TIME"))?.into_array().map_err(MetaError::Unavailable)?;
+        let seconds = match time.into_iter().next() {
+            Some(seconds) => seconds.into_int().map_err(MetaError::Unavailable)? as u64,
+            None => return Err(Errno::EPROTO.into()),
+        };
+        let holds = holder != 0 && until_ms >= seconds.saturating_mul(1000);
+        Ok(holds.then_some(SessionId(holder)))
+    }
+
     /// Records which nodes are down (`overlay`, encoded, following version `expected`; `None` leaves
     /// it) and what is known of some of them (`None` forgets).
     ///
