@@ -264,7 +264,7 @@ fn all_workers_show_themselves_pause_and_do_at_once_what_they_are_asked_for() {
     let eventually = |what: &str, done: &dyn Fn() -> bool| {
         let limit = Instant::now() + Duration::from_secs(30);
         while !done() {
-            assert!(Instant::now() < limit, "{what}: {:?}", workers::statuses(&w.volume));
+            assert!(Instant::now() < limit, "{what}: {:#?}", w.volume.workers());
             std::thread::sleep(Duration::from_millis(20));
         }
     };
@@ -284,8 +284,8 @@ fn all_workers_show_themselves_pause_and_do_at_once_what_they_are_asked_for() {
         ask(&w, worker);
     }
     eventually("they do it", &|| {
-        scrub_record(&w.volume).unwrap().passes == 1
-            && gc_record(&w.volume).unwrap().runs == 1
-            && compact_record(&w.volume).unwrap().runs == 1
+        scrub_record(&w.volume).unwrap().passes > 0
+            && gc_record(&w.volume).unwrap().runs > 0
+            && compact_record(&w.volume).unwrap().runs > 0
     });
 }
