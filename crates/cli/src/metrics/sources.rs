@@ -39,6 +39,9 @@ pub struct VolumeSource {
     pub keeper: Weak<Keeper>,
 }
 
+/// One number of a record.
+type ValueOf<T> = fn(&T) -> f64;
+
 impl Source for ProcessSource {
     fn write(&self, to: &mut Writer<'_>) -> fmt::Result {
         let facts = ProcessFacts::read();
@@ -339,7 +342,7 @@ fn write_nodes(
         "The node's limit; 0 = none.",
         each(|node| Some(node.memory?.max as f64)),
     )?;
-    let values: [(&str, &str, fn(&NodeHealth) -> f64); 2] = [
+    let values: [(&str, &str, ValueOf<NodeHealth>); 2] = [
         (
             "ringfs_node_incarnation",
             "Grows each time the node came back, or may have lost data otherwise.",
@@ -423,18 +426,18 @@ fn write_workers(recorded: &Recorded, to: &mut Writer<'_>) -> fmt::Result {
             })
         }),
     )?;
-    let values: [(&str, &str, fn(&WorkerStatus) -> u64); 6] = [
-        ("ringfs_worker_units_done", "Units done of the worker's run.", |s| s.done),
-        ("ringfs_worker_units", "Units of the run; 0 = not known.", |s| s.total),
-        ("ringfs_worker_moved_bytes", "Bytes moved in the run.", |s| s.bytes),
-        ("ringfs_worker_problems", "Problems found in the run.", |s| s.problems),
+    let values: [(&str, &str, ValueOf<WorkerStatus>); 6] = [
+        ("ringfs_worker_units_done", "Units done of the worker's run.", |s| s.done as f64),
+        ("ringfs_worker_units", "Units of the run; 0 = not known.", |s| s.total as f64),
+        ("ringfs_worker_moved_bytes", "Bytes moved in the run.", |s| s.bytes as f64),
+        ("ringfs_worker_problems", "Problems found in the run.", |s| s.problems as f64),
         ("ringfs_worker_limit_bytes_per_second", "The worker's throttle; 0 = none.", |s| {
-            s.bytes_per_second
+            s.bytes_per_second as f64
         }),
         (
             "ringfs_worker_finished_timestamp_seconds",
             "When its last complete run ended, since 1970; 0 = none yet.",
-            |s| s.finished,
+            |s| s.finished as f64,
         ),
     ];
     for (name, help, value) in values {
@@ -442,7 +445,7 @@ fn write_workers(recorded: &Recorded, to: &mut Writer<'_>) -> fmt::Result {
         to.gauges(
             name,
             help,
-            samples.map(|(name, status)| (vec![("worker", name.as_str())], value(status) as f64)),
+            samples.map(|(name, status)| (vec![("worker", name.as_str())], value(status))),
         )?;
     }
     Ok(())
