@@ -123,6 +123,35 @@ impl Table {
         others.into_iter().map(|(_, i)| i).collect()
     }
 
+    /// [`Self::stand_ins`] for when some servers, owners among them, cannot take their copies: without
+    /// these, and with the zones of the owners that are left, and of the stand-ins before, avoided
+    /// where there is another. So a copy may go where the dead owner was, but not to its survivors.
+    pub fn stand_ins_without(&self, arc: ArcIndex, lost: &[u16]) -> Vec<u16> {
+        let owners = self.owners(arc);
+        let mut taken: Vec<u16> = owners.iter().copied().filter(|o| !lost.contains(o)).collect();
+        let mut others: Vec<u16> = (0..self.members.len() as u16)
+            .filter(|i| !owners.contains(i) && !lost.contains(i))
+            .collect();
+        let mut order = Vec::with_capacity(others.len());
+        let best = |taken: &[u16], others: &[u16]| {
+            let ranked = others.iter().map(|i| (self.stand_in_rank(arc, *i, taken), *i));
+            ranked.min_by(|(a, i), (b, j)| a.compare(b).then(i.cmp(j))).map(|(_, i)| i)
+        };
+        // Never are more needed at once than there are owners.
+        while order.len() < owners.len()
+            && let Some(next) = best(&taken, &others)
+        {
+            order.push(next);
+            taken.push(next);
+            others.retain(|i| *i != next);
+        }
+        let mut rest: Vec<(StandInRank, u16)> =
+            others.into_iter().map(|i| (self.stand_in_rank(arc, i, &taken), i)).collect();
+        rest.sort_by(|(a, i), (b, j)| a.compare(b).then(i.cmp(j)));
+        order.extend(rest.into_iter().map(|(_, i)| i));
+        order
+    }
+
     /// The place of a server among the stand-ins of an arc, given whose zones are taken.
     pub(crate) fn stand_in_rank(&self, arc: ArcIndex, index: u16, taken: &[u16]) -> StandInRank {
         let i = usize::from(index);

@@ -266,6 +266,32 @@ fn stand_ins_are_all_others_other_zones_first() {
 }
 
 #[test]
+fn who_is_lost_leaves_room_in_the_own_zone() {
+    // Two zones only: beside the survivor there is none but that of the one that is lost.
+    let table = first(&in_zones(8, 2), 2);
+    for arc in (0..table.arcs()).map(ArcIndex) {
+        let owners = table.owners(arc);
+        let order = table.stand_ins_without(arc, &owners[..1]);
+        assert!(table.same_zone(order[0], owners[0]) && !table.same_zone(order[0], owners[1]));
+        assert_eq!(order.len(), 6);
+        assert!(table.stand_ins_without(arc, &[]).len() == 6);
+        let mut all: Vec<u16> = order.iter().chain(owners).copied().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..8).collect::<Vec<u16>>());
+    }
+    // The same that the overlay would choose, also for two that are lost.
+    let table = first(&in_zones(12, 4), 3);
+    for arc in (0..table.arcs()).map(ArcIndex) {
+        let lost = &table.owners(arc)[1..];
+        let mut down = ringfs_ring::DownSet::none(&table);
+        lost.iter().for_each(|server| down.insert(*server));
+        let effective = table.effective_owners(arc, &down);
+        let chosen: Vec<u16> = effective.iter().skip(1).map(|owner| owner.server).collect();
+        assert_eq!(table.stand_ins_without(arc, lost)[..2], chosen);
+    }
+}
+
+#[test]
 fn with_too_many_down_what_is_left_is_used() {
     let table = first(&servers(3), 3);
     let mut overlay = StatusOverlay::default();

@@ -35,7 +35,7 @@ pub(crate) fn remove(shared: &Shared, blocks: &[BlockId]) -> Removed {
         for block in blocks {
             let mut nodes = placement.owners(*block);
             let former = placement.former_owners(*block);
-            let stand_ins = placement.stand_ins(*block).into_iter().take(REMOVE_STAND_INS_MAX);
+            let stand_ins = placement.likely_stand_ins(*block, REMOVE_STAND_INS_MAX);
             for node in former.into_iter().chain(stand_ins) {
                 if !nodes.contains(&node) {
                     nodes.push(node);

@@ -2,11 +2,12 @@
 
 use crate::placement::{NodeIndex, Placement};
 use crate::plan::Condition;
+use parking_lot::Mutex;
 use ringfs_base::NodeName;
 use ringfs_link::{Endpoint, Health, LinkError, Pool, PooledConn, Timeouts};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A block server as the volume's membership record names it.
 #[derive(Clone, Debug)]
@@ -32,7 +33,15 @@ pub(crate) struct Peer {
     lagging: AtomicBool,
     /// Smoothed time of one read, in microseconds; 0 before the first.
     latency_us: AtomicU64,
+    /// It answers, and takes no writes: until then none is sent.
+    refuses_until: Mutex<Option<Instant>>,
 }
+
+/// A server that refuses a write because of what it is now (it loads its data, is a replica, cannot
+/// save) gets no other for this long. Blocks need not travel there for nothing.
+const REFUSAL: Duration = Duration::from_secs(1);
+/// How such answers begin.
+const REFUSALS: [&str; 4] = ["LOADING", "READONLY", "MISCONF", "MASTERDOWN"];
 
 /// Weight of the newest sample in the smoothed latency: 1/8, as TCP does it.
 const SMOOTHING: u64 = 8;
@@ -44,11 +53,24 @@ impl Peer {
             node,
             lagging: AtomicBool::new(false),
             latency_us: AtomicU64::new(0),
+            refuses_until: Mutex::default(),
         }
     }
 
     pub(crate) fn is_suspect(&self) -> bool {
         matches!(self.pool.health(), Health::Suspect { .. })
+    }
+
+    /// Whether it refused a write just now because of what it is.
+    pub(crate) fn refuses_writes(&self) -> bool {
+        self.refuses_until.lock().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// It answered a write with this error.
+    pub(crate) fn note_refusal(&self, error: &LinkError) {
+        if error.code().is_some_and(|code| REFUSALS.contains(&code)) {
+            *self.refuses_until.lock() = Some(Instant::now() + REFUSAL);
+        }
     }
 
     pub(crate) fn is_lagging(&self) -> bool {

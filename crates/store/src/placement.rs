@@ -23,6 +23,20 @@ pub trait Placement: Send + Sync {
     /// order is the same on every machine, so that a reader looks first where a writer put it.
     fn stand_ins(&self, block: BlockId) -> Vec<NodeIndex>;
 
+    /// The same for a write in which these nodes could not take their copies: those that may fail
+    /// together with an owner that has its copy come last.
+    fn stand_ins_without(&self, block: BlockId, lost: &[NodeIndex]) -> Vec<NodeIndex> {
+        let _ = lost;
+        self.stand_ins(block)
+    }
+
+    /// Where a copy is, if an owner or two had failed when the block was written: `most` or a few more.
+    fn likely_stand_ins(&self, block: BlockId, most: usize) -> Vec<NodeIndex> {
+        let mut all = self.stand_ins(block);
+        all.truncate(most);
+        all
+    }
+
     /// Whether the membership record says that the node is down: it is then asked last, if at all.
     fn is_down(&self, node: NodeIndex) -> bool {
         let _ = node;

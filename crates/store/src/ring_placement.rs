@@ -15,6 +15,8 @@ pub struct RingPlacement {
     former: Vec<Numbered>,
     down: DownSet,
     is_down: Vec<bool>,
+    /// Some servers may fail together.
+    is_zoned: bool,
 }
 
 /// A table with the node behind each member.
@@ -54,6 +56,7 @@ impl RingPlacement {
     ) -> RingPlacement {
         RingPlacement {
             down: overlay.resolve(&table),
+            is_zoned: table.members().iter().any(|member| member.zone.is_some()),
             is_down: nodes.iter().map(|name| overlay.down.contains(name)).collect(),
             now: Numbered::new(table, nodes),
             former: former.iter().map(|table| Numbered::new(table.clone(), nodes)).collect(),
@@ -74,6 +77,32 @@ impl Placement for RingPlacement {
         let arc = self.now.table.arc_of(&block.to_bytes());
         let up = self.now.table.stand_ins(arc).into_iter().filter(|m| !self.down.contains(*m));
         up.map(|member| self.now.nodes[usize::from(member)]).filter(|n| *n != UNKNOWN).collect()
+    }
+
+    fn stand_ins_without(&self, block: BlockId, lost: &[NodeIndex]) -> Vec<NodeIndex> {
+        let table = &self.now.table;
+        let unusable = |member: &u16| {
+            let node = self.now.nodes[usize::from(*member)];
+            node == UNKNOWN || self.down.contains(*member) || lost.contains(&node)
+        };
+        let lost: Vec<u16> = (0..table.members().len() as u16).filter(unusable).collect();
+        let stand_ins = table.stand_ins_without(table.arc_of(&block.to_bytes()), &lost);
+        stand_ins.into_iter().map(|member| self.now.nodes[usize::from(member)]).collect()
+    }
+
+    fn likely_stand_ins(&self, block: BlockId, most: usize) -> Vec<NodeIndex> {
+        let mut all = self.stand_ins(block);
+        all.truncate(most);
+        if self.is_zoned {
+            // Which zones were avoided depends on who had failed.
+            for owner in self.owners(block) {
+                let first = self.stand_ins_without(block, &[owner]).into_iter().take(2);
+                all.extend(first);
+            }
+            all.sort_unstable();
+            all.dedup();
+        }
+        all
     }
 
     fn is_down(&self, node: NodeIndex) -> bool {

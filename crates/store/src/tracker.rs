@@ -69,16 +69,19 @@ impl Tracker {
 
     /// Copies to try now: (place of the block, node). Each must be [`Self::record`]ed. Empty when
     /// there is nothing to try besides what is under way. `stand_ins` is asked at most once for
-    /// each block, and only if an owner failed: ranking them costs more than a write's lookup.
+    /// each block, and only if an owner failed: ranking them costs more than a write's lookup. It is
+    /// told the block and who has not taken a copy of it.
     pub(crate) fn next_wave(
         &mut self,
-        stand_ins: impl Fn(usize) -> Vec<NodeIndex>,
+        stand_ins: impl Fn(usize, &[NodeIndex]) -> Vec<NodeIndex>,
     ) -> Vec<(usize, NodeIndex)> {
         let mut wave = Vec::new();
         for (place, block) in self.blocks.iter_mut().enumerate() {
             while block.stored.len() + block.pending < block.owners {
                 if block.next == block.candidates.len() && !block.has_stand_ins {
-                    block.candidates.extend(stand_ins(place));
+                    let lost: Vec<NodeIndex> =
+                        block.full.iter().chain(&block.failed).copied().collect();
+                    block.candidates.extend(stand_ins(place, &lost));
                     block.has_stand_ins = true;
                 }
                 let Some(node) = block.candidates.get(block.next) else { break };
@@ -154,7 +157,10 @@ mod tests {
     #[test]
     fn a_failed_owner_is_replaced_by_the_first_stand_in() {
         let mut tracker = Tracker::new([nodes(&[4, 2])].into_iter());
-        let stand_ins = |_| nodes(&[0, 1]);
+        let stand_ins = |place: usize, lost: &[NodeIndex]| {
+            assert_eq!((place, lost), (0, &nodes(&[4])[..]));
+            nodes(&[0, 1])
+        };
         assert_eq!(tracker.next_wave(stand_ins), [(0, NodeIndex(4)), (0, NodeIndex(2))]);
         assert_eq!(tracker.next_wave(stand_ins), []);
         tracker.record(0, NodeIndex(4), Outcome::Failed);
@@ -168,7 +174,7 @@ mod tests {
     #[test]
     fn a_ring_that_is_full_says_so_before_copies_are_missing() {
         let mut tracker = Tracker::new([nodes(&[0, 1])].into_iter());
-        let stand_ins = |_| Vec::new();
+        let stand_ins = |_: usize, _: &[NodeIndex]| Vec::new();
         tracker.next_wave(stand_ins);
         tracker.record(0, NodeIndex(0), Outcome::Stored);
         tracker.record(0, NodeIndex(1), Outcome::Full);
@@ -193,7 +199,10 @@ mod tests {
                 nodes(&order)
             };
             let mut tracker = Tracker::new((0..blocks).map(|place| order(place)[..copies].to_vec()));
-            let stand_ins = |place: usize| order(place)[copies..].to_vec();
+            let stand_ins = |place: usize, lost: &[NodeIndex]| {
+                assert!(!lost.is_empty(), "nobody is replaced without a reason");
+                order(place)[copies..].to_vec()
+            };
             let fate = |node: NodeIndex| match fates[node.0] {
                 0 => Outcome::Stored, 1 => Outcome::Full, _ => Outcome::Failed,
             };

@@ -82,15 +82,16 @@ fn place(
         // A node in doubt is replaced before anything is sent, so that its stand-in's copy
         // travels together with the others.
         loop {
-            let wave = tracker.next_wave(|place| placement.stand_ins(blocks[place].0));
+            let wave =
+                tracker.next_wave(|place, lost| placement.stand_ins_without(blocks[place].0, lost));
             if wave.is_empty() {
                 break;
             }
             for (place, node) in wave {
                 let down = haste == Haste::Normal && placement.is_down(node);
-                let usable = view
-                    .peer(node)
-                    .is_some_and(|peer| haste == Haste::LastResort || !peer.is_suspect());
+                let usable = view.peer(node).is_some_and(|peer| {
+                    haste == Haste::LastResort || !(peer.is_suspect() || peer.refuses_writes())
+                });
                 if down || !usable {
                     if let Some(Health::Suspect { cause, .. }) =
                         view.peer(node).map(|peer| peer.pool.health())
@@ -128,6 +129,9 @@ fn place(
                     Ok(_) => Outcome::Stored,
                     Err(error) if error.is_oom() => Outcome::Full,
                     Err(error) => {
+                        if let Some(peer) = view.peer(*node) {
+                            peer.note_refusal(&error);
+                        }
                         shared.mender.wake();
                         note(&mut causes, *node, error);
                         Outcome::Failed
