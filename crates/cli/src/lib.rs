@@ -14,6 +14,7 @@ mod compose;
 mod credentials;
 mod doctor;
 mod failure;
+mod keeping;
 mod local;
 mod metrics;
 mod mount;

@@ -20,7 +20,7 @@ fn clone(from: &Path, to: &Path) -> Output {
 }
 
 fn blocks(volume: &Volume) -> i64 {
-    volume.nodes.iter().map(|n| n.command(&["DBSIZE"]).into_int().unwrap()).sum()
+    volume.block_keys()
 }
 
 fn inodes(volume: &Volume) -> u64 {

@@ -56,7 +56,7 @@ fn open(path: &Path) -> File {
 
 /// Blocks on all nodes.
 fn blocks(volume: &Volume) -> i64 {
-    volume.nodes.iter().map(|n| n.command(&["DBSIZE"]).into_int().unwrap()).sum()
+    volume.block_keys()
 }
 
 fn window(file: &File, at: u64, len: usize) -> Vec<u8> {

@@ -59,12 +59,7 @@ fn a_file_unlinked_elsewhere_lives_until_it_is_closed_here() {
     open.read_to_end(&mut found).unwrap();
     assert!(found == data);
     drop(open);
-    eventually("the memory of the file comes free", || {
-        let keys = |n: &ringfs_testkit::RedisServer| {
-            n.info("keyspace").get("db0").is_some_and(|db| !db.contains("keys=0"))
-        };
-        !volume.nodes.iter().any(keys)
-    });
+    eventually("the memory of the file comes free", || volume.block_keys() == 0);
     drop((a, b));
     volume.assert_fsck_clean();
 }

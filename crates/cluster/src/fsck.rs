@@ -87,8 +87,10 @@ pub struct Summary {
     pub copies: u64,
     /// Inodes without a name that are kept for who has them open.
     pub orphans: u64,
-    /// Sessions at work; with some, counters may be in flux.
+    /// Sessions at work; with some, counters may be in flux. Agents are not among them.
     pub sessions: u64,
+    /// Agents, which only watch and tidy up.
+    pub agents: u64,
     /// Blocks are being moved to other nodes: what is missing there is on its way, and found where it
     /// was.
     pub moving: bool,
@@ -136,7 +138,7 @@ pub fn fsck(subject: &Subject, checks: Checks, job: &Job) -> Result<FsckReport, 
     let mut passes = 1;
     while passes < PASSES_MAX && has_doubtful(&census) {
         // Nobody may be at work now and somebody may have been a moment ago.
-        let quiet = records.sessions == 0 && passes > 1;
+        let quiet = records.sessions + records.agents == 0 && passes > 1;
         if quiet {
             break;
         }
@@ -217,6 +219,7 @@ fn report(
         copies: looked.copies,
         orphans: records.orphans,
         sessions: records.sessions,
+        agents: records.agents,
         moving: census.moving,
         nodes_down: subject.node_indices().filter(|n| subject.placement.is_down(*n)).count() as u64,
     };

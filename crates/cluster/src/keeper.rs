@@ -38,6 +38,10 @@ const BEAT_MIN: Duration = Duration::from_millis(50);
 /// How long one operation is repeated while the metadata server does not answer: the next beat is
 /// another attempt.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Who stops a keeper waits so long for the current steps of its workers.
+const RETIRE_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether they have ended.
+const RETIRE_LOOK: Duration = Duration::from_millis(5);
 /// While the metadata server is away, this is said so often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -266,8 +270,10 @@ impl Beater {
             std::thread::sleep(soonest.saturating_duration_since(Instant::now()));
         }
         self.step_down();
-        if let Some(retiring) = self.retiring.take() {
-            retiring.join().ok();
+        // A step of a worker may wait for a server that is gone. It may be cut off at any moment.
+        let until = Instant::now() + RETIRE_WITHIN;
+        while Instant::now() < until && !self.has_retired() {
+            std::thread::sleep(RETIRE_LOOK);
         }
     }
 

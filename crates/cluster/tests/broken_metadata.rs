@@ -409,6 +409,11 @@ fn wrong_usage_is_found_and_put_right() {
     let report = w.fsck(Checks::Metadata);
     assert_eq!(report.worst(), Some(Severity::Note), "with sessions it may be in flux");
     session.end().unwrap();
+    // An agent is no use of the volume.
+    let place = SessionInfo::AGENT.to_owned();
+    w.volume.start_session(&SessionInfo { place, ..SessionInfo::default() }).unwrap();
+    let summary = w.assert_only(Checks::Metadata, "wrong-usage").summary;
+    assert_eq!((summary.sessions, summary.agents), (0, 1));
     let done = repair_usage(&w.subject, &Job::new()).unwrap();
     assert_eq!(done, UsageRepaired::Done { inodes: 111, bytes: 15_126 });
     w.assert_clean(Checks::Metadata);

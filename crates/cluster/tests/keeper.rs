@@ -6,7 +6,8 @@ use ringfs_base::{Epoch, NodeName, SessionId, Timestamp, VolumeName, VolumeUuid}
 use ringfs_cluster::health::verdict::Rules;
 use ringfs_cluster::health::{Condition, NodeHealth, Standing, node_health};
 use ringfs_cluster::keeper::{KeeperWish, set_keeper_wish};
-use ringfs_cluster::{Keeper, KeeperOptions, KeeperSettings, Membership, Ring};
+use ringfs_cluster::workers::{Site, Worker};
+use ringfs_cluster::{ClusterError, Job, Keeper, KeeperOptions, KeeperSettings, Membership, Ring};
 use ringfs_link::{Endpoint, Timeouts};
 use ringfs_meta::{
     Codec, Durability, MetaError, NodeRecord, SessionInfo, Token, Volume, VolumeConfig,
@@ -16,6 +17,7 @@ use ringfs_store::StoreConfig;
 use ringfs_testkit::{AppendFsync, Proxy, RedisServer, ServerOptions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const TIMEOUTS: Timeouts =
@@ -319,6 +321,44 @@ fn when_the_coordinator_dies_another_takes_over_and_the_old_token_is_refused() {
     until("it judges", || world.is_down(1));
     // The records went on: nobody was restarted in between.
     assert_eq!(world.health(2).incarnation, 0);
+}
+
+/// Rounds of the worker below.
+static ROUNDS: AtomicU64 = AtomicU64::new(0);
+
+struct Counting;
+
+impl Worker for Counting {
+    fn name(&self) -> &'static str {
+        "counting"
+    }
+
+    fn run(&self, _: &Site, _: &Job) -> Result<Duration, ClusterError> {
+        ROUNDS.fetch_add(1, Ordering::SeqCst);
+        Ok(Duration::from_millis(10))
+    }
+}
+
+#[test]
+fn workers_run_where_the_coordinator_is_and_end_with_the_lease() {
+    let world = World::new(2);
+    let settings = KeeperSettings { workers: || vec![Box::new(Counting)], ..quick() };
+    let first = world.keeper(settings);
+    until("they run", || ROUNDS.load(Ordering::SeqCst) > 3);
+    let second = world.keeper(settings);
+    assert!(first.snapshot().coordinates && !second.snapshot().coordinates);
+    world.meta.stop();
+    until("nobody coordinates", || !first.snapshot().coordinates);
+    // One round may be under way.
+    let rounds = ROUNDS.load(Ordering::SeqCst) + 1;
+    never_within(Duration::from_secs(1), "a worker goes on without the lease", || {
+        ROUNDS.load(Ordering::SeqCst) > rounds
+    });
+    world.meta.cont();
+    until("somebody coordinates", || {
+        [&first, &second].iter().any(|one| one.snapshot().coordinates)
+    });
+    until("they run again", || ROUNDS.load(Ordering::SeqCst) > rounds + 3);
 }
 
 #[test]

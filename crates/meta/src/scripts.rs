@@ -62,5 +62,6 @@ scripts! {
     UNLINK = "unlink": "begin" "inode" "size" "quota" "name" "grow" "shared" "drop" "toss" "unlink";
     USAGE = "usage": "plain" "inode" "quota" "usage";
     VERDICT = "verdict": "plain" "coordinator" "verdict";
+    WORKER = "worker": "plain" "worker";
     ZERO = "zero": "begin" "inode" "size" "quota" "shared" "set_id" "zero";
 }

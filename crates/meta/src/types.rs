@@ -449,6 +449,30 @@ pub struct SessionInfo {
     pub place: String,
 }
 
+impl SessionInfo {
+    /// The [`Self::place`] of an agent.
+    pub const AGENT: &'static str = "ringfs agent";
+
+    /// It watches the nodes and tidies up, and no program works through it: it is no use of the volume
+    /// that anybody would lose by its end.
+    pub fn is_agent(&self) -> bool {
+        self.place == SessionInfo::AGENT
+    }
+
+    /// As it is recorded.
+    pub(crate) fn write(&self) -> String {
+        format!("{}\n{}\n{}", self.host, self.pid, self.place)
+    }
+
+    /// Reads a record. It is for people: a number that is none shows as 0.
+    pub fn read(text: &[u8]) -> SessionInfo {
+        let text = String::from_utf8_lossy(text);
+        let mut lines = text.splitn(3, '\n');
+        let mut line = || lines.next().unwrap_or_default().to_owned();
+        SessionInfo { host: line(), pid: line().parse().unwrap_or(0), place: line() }
+    }
+}
+
 /// A registered session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRecord {

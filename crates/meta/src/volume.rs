@@ -174,7 +174,7 @@ impl Volume {
 
     /// Registers a session.
     pub fn start_session(&self, info: &SessionInfo) -> Result<Arc<Session>, MetaError> {
-        let text = format!("{}\n{}\n{}", info.host, info.pid, info.place);
+        let text = info.write();
         let mut id = SessionId(0);
         let mut began = (0, Epoch(0), 0);
         for shard in self.shards() {
@@ -218,7 +218,7 @@ impl Volume {
                 record.u64()?;
                 sessions.push(SessionRecord {
                     id: SessionId(id.u64()?),
-                    info: read_info(info),
+                    info: SessionInfo::read(info),
                     idle_seconds: now.saturating_sub(heartbeat),
                     epoch: Epoch(record.u64()?),
                 });
@@ -299,14 +299,6 @@ impl Volume {
         }
         Ok(SlicesInFlight { ranges, next: SliceId(next) })
     }
-}
-
-fn read_info(text: &[u8]) -> SessionInfo {
-    let text = String::from_utf8_lossy(text);
-    let mut lines = text.splitn(3, '\n');
-    let mut line = || lines.next().unwrap_or_default().to_owned();
-    // What people read: a number that is none shows as 0.
-    SessionInfo { host: line(), pid: line().parse().unwrap_or(0), place: line() }
 }
 
 fn read_config(shard: &Shard, name: &VolumeName) -> Result<VolumeConfig, MetaError> {

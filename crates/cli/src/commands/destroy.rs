@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::output::{Surroundings, print, warn};
 use crate::quantity::{bytes, count};
 use clap::Args;
+use ringfs_cluster::health::Generation;
 use ringfs_store::NodeIndex;
 
 /// Remove a volume with all its files; this cannot be undone
@@ -28,7 +29,9 @@ pub struct DestroyArguments {
 pub fn run(arguments: &DestroyArguments, surroundings: &Surroundings) -> Result<(), Failure> {
     let url = surroundings.volume_url(&arguments.url)?;
     let open = compose::open(&url, surroundings, Patience::Tool)?;
-    let sessions = open.volume.sessions()?;
+    let mut sessions = open.volume.sessions()?;
+    // An agent notices, and ends.
+    sessions.retain(|session| !session.info.is_agent());
     if let Some(session) = sessions.first()
         && !arguments.force
     {
@@ -77,6 +80,11 @@ pub fn run(arguments: &DestroyArguments, surroundings: &Surroundings) -> Result<
             if cursor == 0 {
                 break;
             }
+        }
+    }
+    for node in membership.nodes(&open.ring)? {
+        if let Err(error) = Generation::remove(&url.volume, &node.endpoint, surroundings.timeouts) {
+            warn(format_args!("the volume's mark remains on node {}: {error}", node.name));
         }
     }
     print(format_args!(

@@ -1,5 +1,6 @@
 //! The commands that are one file each.
 
+pub mod agent;
 pub mod clone;
 pub mod completions;
 pub mod destroy;

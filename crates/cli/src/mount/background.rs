@@ -48,6 +48,7 @@ pub fn start(
         .args(["--threads", &arguments.threads.to_string()])
         .args(["--upload-threads", &arguments.upload_threads.to_string()])
         .args(["--read-ahead-threads", &arguments.read_ahead_threads.to_string()])
+        .args(arguments.keeping.words())
         .args(arguments.allow_other.then_some("--allow-other"))
         .args(arguments.read_only.then_some("--read-only"))
         .args(arguments.metrics.map(|address| format!("--metrics={address}")))

@@ -9,6 +9,7 @@ pub use umount::{UmountArguments, run as umount};
 
 use crate::compose::{self, Patience, RingPlacements};
 use crate::failure::{Exit, Failure};
+use crate::keeping::KeepingArguments;
 use crate::metrics::{self, FuseMeter, HttpServer, MountSource};
 use crate::output::{Surroundings, warn};
 use crate::quantity::{parse_bytes, parse_duration};
@@ -16,6 +17,7 @@ use crate::volume_url::{VolumeUrl, shown};
 use clap::Args;
 use parking_lot::Mutex;
 use ringfs_base::SystemClock;
+use ringfs_cluster::Keeper;
 use ringfs_fuse::{FuseMount, FuseOptions};
 use ringfs_fusewire::Meter;
 use ringfs_meta::SessionInfo;
@@ -25,8 +27,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Mount a volume on a directory
@@ -84,6 +86,8 @@ pub struct MountArguments {
     /// only [default: none are served].
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = metrics::parse_address)]
     metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    keeping: KeepingArguments,
     /// With -d: where messages go [default: mount.log in the state directory].
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -135,6 +139,7 @@ fn serve(
         pid: std::process::id(),
         place: mountpoint.display().to_string(),
     })?;
+    let session_id = session.id();
     let vfs = Vfs::start(
         session,
         membership.store().clone(),
@@ -143,12 +148,18 @@ fn serve(
         config(arguments),
         mount.kernel_cache(),
     )?;
+    let keeper = Arc::new(arguments.keeping.start(&open, &membership, session_id, surroundings));
     let meter = listening.is_some().then(|| Arc::new(FuseMeter::new()));
     let endpoint = match (listening, &meter) {
         (Some(listening), Some(meter)) => {
             let (vfs, meter) = (vfs.clone(), meter.clone());
             let source = MountSource { vfs, meter, mountpoint: mountpoint.display().to_string() };
-            Some(metrics::serve(listening, membership.clone(), Some(source), Weak::new())?)
+            Some(metrics::serve(
+                listening,
+                membership.clone(),
+                Some(source),
+                Arc::downgrade(&keeper),
+            )?)
         }
         _ => None,
     };
@@ -159,7 +170,8 @@ fn serve(
     if let Err(failure) = &record {
         warn(format_args!("`ringfs umount` will not wait until everything is saved: {failure}"));
     }
-    let ending = Arc::new(Mutex::new(()));
+    // Whoever holds it saves everything and ends; the keeper goes before the session does.
+    let ending = Arc::new(Mutex::new(Some(keeper)));
     end_on_signals(&mount, vfs.clone(), ending.clone())?;
     if arguments.in_background {
         let metrics = endpoint.as_ref().map(HttpServer::address);
@@ -169,8 +181,8 @@ fn serve(
     let meter = meter.map(|meter| meter as Arc<dyn Meter>);
     let served = mount.serve_measured(vfs.clone(), meter);
     drop(endpoint);
-    // Whoever holds it already saves everything and ends the process.
-    let _ending = ending.lock();
+    let mut ending = ending.lock();
+    drop(ending.take());
     // Whatever ended the serving, what was written is saved.
     let saved = save(&vfs, &mountpoint);
     served
@@ -322,7 +334,11 @@ fn check_nodes(store: &Store) -> Result<(), Failure> {
 
 /// SIGTERM and SIGINT unmount. If programs have files open, everything they have written is saved and
 /// the process ends all the same: it is on its way down, with the machine perhaps.
-fn end_on_signals(mount: &FuseMount, vfs: Arc<Vfs>, ending: Arc<Mutex<()>>) -> Result<(), Failure> {
+fn end_on_signals(
+    mount: &FuseMount,
+    vfs: Arc<Vfs>,
+    ending: Arc<Mutex<Option<Arc<Keeper>>>>,
+) -> Result<(), Failure> {
     let unmounter = mount.unmounter();
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
         .map_err(|e| Failure::io("receive signals", &e))?;
@@ -337,7 +353,7 @@ fn end_on_signals(mount: &FuseMount, vfs: Arc<Vfs>, ending: Arc<Mutex<()>>) -> R
             if unmounter.unmount().is_ok() {
                 return;
             }
-            let _ending = ending.lock();
+            let mut ending = ending.lock();
             warn(format_args!(
                 "programs lose the files that they have open in {}",
                 place.display()
@@ -345,6 +361,7 @@ fn end_on_signals(mount: &FuseMount, vfs: Arc<Vfs>, ending: Arc<Mutex<()>>) -> R
             if let Err(e) = unmounter.unmount_lazy() {
                 warn(format_args!("cannot unmount {}: {e}", place.display()));
             }
+            drop(ending.take());
             let code = match save(&vfs, &place) {
                 Ok(()) => 0,
                 Err(failure) => {

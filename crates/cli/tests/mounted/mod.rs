@@ -102,6 +102,15 @@ impl Volume {
         Command::new(RINGFS).args(words).arg(self.url()).args(extra).output().unwrap()
     }
 
+    /// Keys of blocks on all nodes; each also has the keepers' mark.
+    pub fn block_keys(&self) -> i64 {
+        let of = |node: &RedisServer| {
+            let int = |words: &[&str]| node.command(words).into_int().unwrap();
+            int(&["DBSIZE"]) - int(&["EXISTS", &format!("rfg:{}", self.name)])
+        };
+        self.nodes.iter().map(of).sum()
+    }
+
     /// fsck must find nothing but what `allowed` says (a substring of each permitted line).
     pub fn assert_fsck_clean(&self) {
         let out = self.tool("fsck", &["--deep"]);

@@ -11,13 +11,16 @@ use crate::shards::{Shard, Shards};
 use bytes::Bytes;
 use ringfs_base::limits::FILE_BYTES_COUNTED_MAX;
 use ringfs_base::{InodeId, SessionId};
-use ringfs_meta::{AttrFlags, FileKind};
+use ringfs_meta::{AttrFlags, FileKind, SessionInfo};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What the records say, for the summary.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Records {
+    /// Sessions through which programs work.
     pub(crate) sessions: u64,
+    /// Agents.
+    pub(crate) agents: u64,
     pub(crate) orphans: u64,
 }
 
@@ -33,6 +36,7 @@ pub(crate) fn check(
     for shard in shards.iter() {
         let one = check_shard(shard, census, job, &mut orphans)?;
         total.sessions = total.sessions.max(one.sessions);
+        total.agents = total.agents.max(one.agents);
         total.orphans += one.orphans;
     }
     let mut unlisted: Vec<InodeId> = census
@@ -83,16 +87,22 @@ fn check_shard(
         let (says, found) = (says.unwrap_or(0).max(0) as u64, sessions.len() as u64);
         census.report(job, Finding::WrongSessionCount { says, found });
     }
+    let is_agent = |session: &&SessionId| {
+        let info = control.get(&[&b"i"[..], &session.to_bytes()].concat()[..]);
+        info.is_some_and(|text| SessionInfo::read(text).is_agent())
+    };
+    let agents = sessions.iter().filter(is_agent).count() as u64;
+    let at_work = sessions.len() as u64 - agents;
     check_orphans(shard, census, job, &sessions, orphans)?;
     super::locks::check(shard, census, job, &sessions)?;
     sharing::check(shard, census, job)?;
     if !control.is_empty() {
-        check_counters(shard, census, job, &control, !sessions.is_empty());
+        check_counters(shard, census, job, &control, at_work > 0);
         let extras = counter(&control, "extras").unwrap_or(0);
-        quotas::check(shard, census, job, extras, !sessions.is_empty())?;
+        quotas::check(shard, census, job, extras, at_work > 0)?;
         ring::check(shard, census, job, &control)?;
     }
-    Ok(Records { sessions: sessions.len() as u64, orphans: orphans.len() as u64 })
+    Ok(Records { sessions: at_work, agents, orphans: orphans.len() as u64 })
 }
 
 fn check_orphans(

@@ -28,13 +28,14 @@ pub enum UsageRepaired {
     },
 }
 
-/// Counts inodes and bytes and sets the counters, those of quotas too, to that. Only while nobody uses the volume.
+/// Counts inodes and bytes and sets the counters, those of quotas too, to that. Only while nobody uses the
+/// volume but agents: what these tidy up is noticed by the counters themselves.
 ///
 /// # Errors
 /// [`ClusterError::InUse`]; nothing was changed then.
 pub fn repair_usage(subject: &Subject, job: &Job) -> Result<UsageRepaired, ClusterError> {
     let report = fsck(subject, Checks::Metadata, job)?;
-    let sessions = report.summary.sessions;
+    let (sessions, agents) = (report.summary.sessions, report.summary.agents);
     if sessions > 0 {
         return Err(ClusterError::InUse { sessions });
     }
@@ -49,7 +50,7 @@ pub fn repair_usage(subject: &Subject, job: &Job) -> Result<UsageRepaired, Clust
                     found.0.to_string(),
                     found.1.to_string(),
                 ];
-                set(shard, &SET_USAGE, &args)?;
+                set(shard, &SET_USAGE, &args, agents)?;
                 repaired = UsageRepaired::Done { inodes: found.0, bytes: found.1 };
             }
             Finding::WrongQuota { field, says, found, .. } => {
@@ -60,7 +61,7 @@ pub fn repair_usage(subject: &Subject, job: &Job) -> Result<UsageRepaired, Clust
                     found.0.to_string(),
                     found.1.to_string(),
                 ];
-                set(shard, &SET_QUOTA, &args)?;
+                set(shard, &SET_QUOTA, &args, agents)?;
                 if repaired == UsageRepaired::NotNeeded {
                     let (inodes, bytes) = (report.summary.inodes, report.summary.bytes);
                     repaired = UsageRepaired::Done { inodes, bytes };
@@ -72,8 +73,9 @@ pub fn repair_usage(subject: &Subject, job: &Job) -> Result<UsageRepaired, Clust
     Ok(repaired)
 }
 
-fn set(shard: &Shard, script: &Script, args: &[String]) -> Result<(), ClusterError> {
-    let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
+fn set(shard: &Shard, script: &Script, args: &[String], agents: u64) -> Result<(), ClusterError> {
+    let agents = agents.to_string();
+    let args: Vec<&[u8]> = args.iter().chain([&agents]).map(String::as_bytes).collect();
     let reply = shard.pool().get()?.eval(script, &[&shard.key("c")], &args)?;
     match reply.into_int().map_err(|e| shard.named(e))? {
         0 => Ok(()),

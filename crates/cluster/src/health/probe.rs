@@ -57,6 +57,19 @@ impl Generation {
         format!("rfg:{volume}")
     }
 
+    /// Takes it away: the volume is no more.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub fn remove(
+        volume: &VolumeName,
+        server: &Endpoint,
+        timeouts: Timeouts,
+    ) -> Result<(), LinkError> {
+        let mut conn = Conn::open(server, &timeouts)?;
+        conn.call(&Cmd::new("DEL").arg(Generation::key(volume))).map(|_| ())
+    }
+
     fn encode(&self) -> String {
         format!("{} {}", self.uuid, self.count)
     }

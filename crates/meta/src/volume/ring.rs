@@ -283,15 +283,10 @@ impl Volume {
         self.texts("wk")
     }
 
-    /// Writes one of them; `None` removes it.
+    /// Writes one of them; `None` removes it. [`Errno::ENOENT`] if the volume is no more.
     pub fn set_worker(&self, name: &str, record: Option<&str>) -> Result<(), MetaError> {
-        let home = self.home();
-        let key = home.prefix.key("wk");
-        match record {
-            Some(record) => home.call(&Cmd::new("HSET").arg(key).arg(name).arg(record))?,
-            None => home.call(&Cmd::new("HDEL").arg(key).arg(name))?,
-        };
-        Ok(())
+        let args = [name.as_bytes(), record.unwrap_or_default().as_bytes()];
+        self.home().ask(&scripts::WORKER, &args).map(|_| ())
     }
 
     /// Fields and values of a hash of texts.
