@@ -6,6 +6,8 @@ mod mounted;
 
 use mounted::{PATIENCE, RINGFS, Volume, eventually, noise, succeed, text};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -97,10 +99,29 @@ fn a_dead_node_is_known_to_all_and_used_again_when_it_is_back() {
     }
 }
 
+/// The metrics of an agent.
+fn scrape(agent: &Agent) -> String {
+    let log = agent.log();
+    let Some((_, rest)) = log.split_once("metrics are at http://") else { return String::new() };
+    let mut conn = TcpStream::connect(rest.split('/').next().unwrap()).unwrap();
+    conn.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    conn.read_to_string(&mut page).unwrap();
+    page
+}
+
 #[test]
 fn an_agent_keeps_the_ring_is_no_use_of_the_volume_and_ends_cleanly() {
     let mut volume = Volume::format(3, 2);
-    let mut agent = Agent::start(&volume, "agent", &["--probe-every=200ms", "--hold=1s"]);
+    let quick = ["--probe-every=200ms", "--hold=1s", "--metrics=127.0.0.1:0"];
+    let mut agent = Agent::start(&volume, "agent", &quick);
+    eventually("it says that it coordinates", || {
+        let says = |line: &str| {
+            line.starts_with("ringfs_keeper_coordinator")
+                && (line.ends_with(" 1") || line.ends_with(" 1.0"))
+        };
+        scrape(&agent).lines().any(says)
+    });
     let session = status(&volume)["sessions"][0].clone();
     assert_eq!(session["place"], "ringfs agent");
     volume.nodes[2].kill9();

@@ -7,7 +7,7 @@ mod world;
 use ringfs_base::{InodeId, SliceId};
 use ringfs_cluster::fsck::{UsageRepaired, repair_usage};
 use ringfs_cluster::{Checks, Job, Severity};
-use ringfs_meta::{Acl, AclKind, AttrFlags, ExtentRecord, FileKind, NameHash, Victim};
+use ringfs_meta::{Acl, AclKind, AttrFlags, ExtentRecord, FileKind, NameHash, SessionInfo, Victim};
 use world::{ROOT, World};
 
 /// Builds a tree that is clean, breaks it, and expects this finding alone.
