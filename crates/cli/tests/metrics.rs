@@ -251,6 +251,63 @@ fn a_mount_in_the_background_says_where_its_metrics_are() {
     assert!(scraped.is_some_and(|s| s.types.len() > 30), "{said}");
 }
 
+/// A process that ends with the test, however that ends.
+struct Agent(std::process::Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _killed = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[test]
+fn an_agent_and_the_keeper_of_a_mount_show_who_coordinates() {
+    let (volume, mount, address) = mounted(3);
+    let log = volume.dir.path().join("agent.log");
+    let command = Command::new(RINGFS)
+        .args(["agent", "--metrics", "0", &volume.url()])
+        .stdin(std::process::Stdio::null())
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn();
+    let agent = Agent(command.unwrap());
+    let mut theirs = None;
+    eventually("the agent says where its metrics are", || {
+        let said = fs::read_to_string(&log).unwrap();
+        theirs = said.lines().find_map(|line| {
+            let rest = line.strip_prefix("ringfs: metrics are at http://")?;
+            rest.strip_suffix("/metrics")?.parse::<SocketAddr>().ok()
+        });
+        theirs.is_some()
+    });
+    let theirs = theirs.unwrap();
+    eventually("exactly one coordinates", || {
+        let value = |address| scrape(address).get("ringfs_keeper_coordinator", &[]);
+        value(address).unwrap_or(0.0) + value(theirs).unwrap_or(0.0) == 1.0
+    });
+    eventually("both probe all nodes", || {
+        [address, theirs].iter().all(|address| {
+            let now = scrape(*address);
+            (0..3).all(|i| {
+                let node = format!("n{i}");
+                let labels = [("node", node.as_str())];
+                now.get("ringfs_node_probe_latency_seconds", &labels).is_some_and(|s| s > 0.0)
+                    && now.get("ringfs_node_probe_misses", &labels) == Some(0.0)
+            })
+        })
+    });
+    eventually("the workers are seen by both", || {
+        let seen = |address| scrape(address).get("ringfs_worker_state", &[("worker", "move")]);
+        seen(address) == Some(1.0) && seen(theirs) == Some(1.0)
+    });
+    let page = scrape(theirs);
+    assert!(page.get("ringfs_fuse_read_bytes_total", &[]).is_none(), "an agent mounts nothing");
+    assert_eq!(page.get("ringfs_ring_nodes", &[]), Some(3.0));
+    assert_eq!(fetch(theirs, "/healthz", "*/*").1, "ok\n");
+    drop(agent);
+    drop(mount);
+}
+
 /// The repository's root.
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -3,7 +3,7 @@
 use crate::compose::{self, OpenVolume, Patience};
 use crate::failure::Failure;
 use crate::keeping::KeepingArguments;
-use crate::metrics;
+use crate::metrics::{self, KeeperSlot};
 use crate::output::{Surroundings, warn};
 use clap::Args;
 use ringfs_cluster::Membership;
@@ -51,8 +51,15 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// Runs the command.
 pub fn run(arguments: &AgentArguments, surroundings: &Surroundings) -> Result<(), Failure> {
     let url = surroundings.volume_url(&arguments.url)?;
+    let listening = arguments.metrics.map(metrics::listen).transpose()?;
     let open = compose::open(&url, surroundings, Patience::Mount)?;
     let membership = open.membership(surroundings)?;
+    let slot = KeeperSlot::default();
+    let serve = |socket| metrics::serve(socket, membership.clone(), None, slot.clone());
+    let endpoint = listening.map(serve).transpose()?;
+    if let Some(endpoint) = &endpoint {
+        metrics::tell(endpoint.address());
+    }
     let asked_to_end = end_on_signals()?;
     let mut news = format!("watching volume \"{}\"", url.volume);
     loop {
@@ -63,19 +70,10 @@ pub fn run(arguments: &AgentArguments, surroundings: &Surroundings) -> Result<()
         })?;
         let keeper =
             Arc::new(arguments.keeping.start(&open, &membership, session.id(), surroundings));
-        let endpoint = match arguments.metrics.map(metrics::listen).transpose()? {
-            Some(listening) => {
-                let (membership, keeper) = (membership.clone(), Arc::downgrade(&keeper));
-                Some(metrics::serve(listening, membership, None, keeper)?)
-            }
-            None => None,
-        };
+        slot.set(&keeper);
         eprintln!("ringfs: {news}");
-        if let Some(endpoint) = &endpoint {
-            eprintln!("ringfs: metrics are at http://{}/metrics", endpoint.address());
-        }
         let life = live(&open, &membership, &session, &asked_to_end);
-        drop((endpoint, keeper));
+        drop(keeper);
         match life {
             Life::Ended => {
                 session.close_by(Instant::now() + LEAVE_WITHIN);

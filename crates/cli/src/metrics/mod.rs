@@ -15,17 +15,18 @@ mod watch;
 
 pub use fuse_meter::FuseMeter;
 pub use http::{HttpServer, Listening};
-pub use sources::MountSource;
+pub use sources::{KeeperSlot, MountSource};
 
 use crate::failure::Failure;
 use exposition::{Exposition, plain};
 use request::{Format, Page};
-use ringfs_cluster::{Keeper, Membership};
+use ringfs_cluster::Membership;
 use ringfs_vfs::Vfs;
 use sources::{ProcessSource, VolumeSource};
 use std::fmt;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use watch::Watch;
 
 /// Reads `ADDRESS:PORT`, or only a port (or `:PORT`), which means this machine only.
@@ -62,12 +63,18 @@ pub fn listen(address: SocketAddr) -> Result<Listening, Failure> {
     })
 }
 
+/// Says where the metrics are.
+pub fn tell(address: SocketAddr) {
+    // Nobody may be listening; that is no reason to stop.
+    writeln!(std::io::stderr(), "ringfs: metrics are at http://{address}/metrics").ok();
+}
+
 /// Begins to answer with the metrics of a volume, and of a mount of it if there is one.
 pub fn serve(
     listening: Listening,
     membership: Arc<Membership>,
     mount: Option<MountSource>,
-    keeper: Weak<Keeper>,
+    keeper: KeeperSlot,
 ) -> Result<HttpServer, Failure> {
     let failed = |error: std::io::Error| Failure::io("serve metrics", &error);
     let name = membership.volume().config().name.to_string();

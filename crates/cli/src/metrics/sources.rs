@@ -5,6 +5,7 @@ use super::exposition::{Labels, Source, Writer};
 use super::fuse_meter::FuseMeter;
 use super::process::ProcessFacts;
 use super::watch::{NodeSeen, Recorded, Watch};
+use parking_lot::Mutex;
 use ringfs_cluster::health::{NodeHealth, Standing};
 use ringfs_cluster::workers::{WorkerState, WorkerStatus};
 use ringfs_cluster::{Keeper, KeeperSnapshot, Membership, Ring};
@@ -16,6 +17,22 @@ use std::time::Instant;
 
 /// The process itself.
 pub struct ProcessSource;
+
+/// The process's keeper, if it has one now. It is not kept alive by being measured.
+#[derive(Clone, Default)]
+pub struct KeeperSlot(Arc<Mutex<Weak<Keeper>>>);
+
+impl KeeperSlot {
+    /// From now on this one is measured.
+    pub fn set(&self, keeper: &Arc<Keeper>) {
+        *self.0.lock() = Arc::downgrade(keeper);
+    }
+
+    fn snapshot(&self) -> Option<KeeperSnapshot> {
+        let keeper = self.0.lock().upgrade()?;
+        Some(keeper.snapshot())
+    }
+}
 
 /// A mount's own part.
 pub struct MountSource {
@@ -35,8 +52,8 @@ pub struct VolumeSource {
     pub watch: Watch,
     /// The mount, in a process that has one.
     pub mount: Option<MountSource>,
-    /// Who watches the nodes, while somebody does. Not kept alive by being measured.
-    pub keeper: Weak<Keeper>,
+    /// Who watches the nodes, while somebody does.
+    pub keeper: KeeperSlot,
 }
 
 /// One number of a record.
@@ -108,7 +125,7 @@ impl Source for VolumeSource {
             failures,
         )?;
         let recorded = recorded.map(|learnt| learnt.what).unwrap_or_default();
-        let kept = self.keeper.upgrade().map(|keeper| keeper.snapshot());
+        let kept = self.keeper.snapshot();
         write_keeper(kept.as_ref(), to)?;
         write_nodes(&ring, &nodes.map(|n| n.what).unwrap_or_default(), &recorded, to)?;
         write_workers(&recorded, to)?;

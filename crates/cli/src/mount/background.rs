@@ -6,6 +6,7 @@
 
 use super::MountArguments;
 use crate::failure::{Exit, Failure};
+use crate::metrics;
 use crate::output::Surroundings;
 use crate::volume_url::{VolumeUrl, shown};
 use std::fs::File;
@@ -78,7 +79,7 @@ pub fn start(
     }
     if let Some(rest) = word.trim_end().strip_prefix(READY) {
         if let Ok(address) = rest.trim_start().parse() {
-            super::tell_metrics(address);
+            metrics::tell(address);
         }
         return Ok(());
     }

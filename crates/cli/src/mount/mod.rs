@@ -10,7 +10,7 @@ pub use umount::{UmountArguments, run as umount};
 use crate::compose::{self, Patience, RingPlacements};
 use crate::failure::{Exit, Failure};
 use crate::keeping::KeepingArguments;
-use crate::metrics::{self, FuseMeter, HttpServer, MountSource};
+use crate::metrics::{self, FuseMeter, HttpServer, KeeperSlot, MountSource};
 use crate::output::{Surroundings, warn};
 use crate::quantity::{parse_bytes, parse_duration};
 use crate::volume_url::{VolumeUrl, shown};
@@ -24,7 +24,6 @@ use ringfs_meta::SessionInfo;
 use ringfs_store::Store;
 use ringfs_vfs::{Caller, Vfs, VfsConfig};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -154,17 +153,14 @@ fn serve(
         (Some(listening), Some(meter)) => {
             let (vfs, meter) = (vfs.clone(), meter.clone());
             let source = MountSource { vfs, meter, mountpoint: mountpoint.display().to_string() };
-            Some(metrics::serve(
-                listening,
-                membership.clone(),
-                Some(source),
-                Arc::downgrade(&keeper),
-            )?)
+            let slot = KeeperSlot::default();
+            slot.set(&keeper);
+            Some(metrics::serve(listening, membership.clone(), Some(source), slot)?)
         }
         _ => None,
     };
     if let Some(endpoint) = endpoint.as_ref().filter(|_| !arguments.in_background) {
-        tell_metrics(endpoint.address());
+        metrics::tell(endpoint.address());
     }
     let record = record::write(&mountpoint);
     if let Err(failure) = &record {
@@ -188,12 +184,6 @@ fn serve(
     served
         .map_err(|e| Failure::plain(format!("the mount on {} broke: {e}", mountpoint.display())))?;
     saved
-}
-
-/// Says where the metrics are.
-fn tell_metrics(address: SocketAddr) {
-    // Nobody may be listening; that is no reason to stop.
-    writeln!(std::io::stderr(), "ringfs: metrics are at http://{address}/metrics").ok();
 }
 
 /// After this long it is told what is being waited for.
