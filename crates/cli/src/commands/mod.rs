@@ -14,3 +14,4 @@ pub mod ring;
 pub mod status;
 pub mod trash;
 pub mod volumes;
+pub mod worker;
