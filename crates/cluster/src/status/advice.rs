@@ -56,16 +56,22 @@ pub(super) fn advice(status: &VolumeStatus) -> Vec<String> {
         let nodes = status.nodes.iter().filter(|node| wanted(node));
         nodes.map(|node| node.name.as_str()).collect()
     };
-    let down = names(&is_down);
+    // One that answers again needs nobody.
+    let down = names(&|node| is_down(node) && node.state == NodeState::Down);
+    let back = names(&|node| node.state != NodeState::Down && (is_down(node) || node.refilling));
     let needs_person = names(&|node| node.health.as_ref().is_some_and(|h| h.needs_person));
     let unreadable = status.unreadable.len();
     if unreadable > 0 {
         let files = if unreadable == 1 { "1 file" } else { &format!("{unreadable} files") };
-        advice.push(match down.is_empty() {
-            false => {
+        advice.push(match (&down[..], &back[..]) {
+            ([_, ..], _) => {
                 format!("start {} again: {files} cannot be read until then", listed("node", &down))
             }
-            true => format!(
+            ([], [_, ..]) => format!(
+                "wait: {} came back and is looked through; {files} cannot be read yet",
+                listed("node", &back)
+            ),
+            ([], []) => format!(
                 "{files} cannot be read: restore from a backup what `ringfs fsck` calls lost"
             ),
         });
@@ -211,6 +217,11 @@ mod tests {
         down.unreadable.push(UnreadableFile::default());
         let (_, todo) = told(&down);
         assert!(todo.starts_with("start nodes b and c again: 1 file cannot be read"), "{todo}");
+        down.nodes[1].state = NodeState::Up;
+        down.nodes[2].state = NodeState::Up;
+        assert!(told(&down).1.starts_with("wait: node c came back"), "{}", told(&down).1);
+        down.nodes[2].health = None;
+        assert!(told(&down).1.starts_with("1 file cannot be read: restore"), "{}", told(&down).1);
 
         let mut out = three(NodeState::Down, Standing::Out);
         let (state, todo) = told(&out);
