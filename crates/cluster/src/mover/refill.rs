@@ -18,7 +18,10 @@ pub(crate) fn due(volume: &Volume, ring: &Ring) -> Result<BTreeMap<NodeName, u64
     if known.is_empty() {
         return Ok(BTreeMap::new());
     }
-    Ok(behind(ring.names(), &known, &filled(volume)?))
+    let mut due = behind(ring.names(), &known, &filled(volume)?);
+    // One that is away again will have come back once more.
+    due.retain(|name, _| !ring.overlay.down.contains(name));
+    Ok(due)
 }
 
 fn behind(
