@@ -9,6 +9,9 @@ use serde::Serialize;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+/// Steps into which a limit's bytes of a second are cut at least.
+const STEPS_PER_SECOND: u64 = 8;
+
 /// How far a job is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Progress {
@@ -170,6 +173,15 @@ impl Job {
         self.pace(bytes)
     }
 
+    /// How many bytes to move in one step, at most `most`, so that the limit is kept evenly and not in
+    /// bursts.
+    pub(crate) fn step(&self, most: usize) -> usize {
+        match self.state.lock().bytes_per_second {
+            0 => most,
+            limit => most.min(usize::try_from(limit / STEPS_PER_SECOND).unwrap_or(most)),
+        }
+    }
+
     /// The same for bytes that are only looked at, and do not count as moved.
     pub(crate) fn pace(&self, bytes: u64) -> Result<(), ClusterError> {
         let mut state = self.state.lock();
@@ -255,6 +267,7 @@ mod tests {
             waiting.join().unwrap().unwrap();
         });
         assert_eq!(job.progress().bytes, 1_000_001);
+        assert_eq!((job.step(500), job.limit(800).step(500)), (500, 100));
     }
 
     #[test]

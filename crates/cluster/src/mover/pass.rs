@@ -265,7 +265,7 @@ impl<'a> Passes<'a> {
 
     /// Copies blocks, as many at a time as memory is meant for.
     fn copy(&self, fills: Vec<Fill>, odd: &mut Vec<BlockId>) -> Result<(), ClusterError> {
-        for part in parts(&fills, |fill| fill.bytes * fill.targets.len().max(1)) {
+        for part in parts(&fills, self.job.step(COPY_BYTES), |f| f.bytes * f.targets.len().max(1)) {
             let bytes: usize = part.iter().map(|fill| fill.bytes * fill.targets.len()).sum();
             self.job.spend(bytes as u64)?;
             let done = self.subject.store().fill(part);
@@ -297,7 +297,9 @@ impl<'a> Passes<'a> {
         reads: Vec<(BlockId, Vec<NodeIndex>, usize)>,
         odd: &mut Vec<BlockId>,
     ) -> Result<(), ClusterError> {
-        for part in parts(&reads, |(_, nodes, bytes)| nodes.len() * bytes) {
+        for part in
+            parts(&reads, self.job.step(COPY_BYTES), |(_, nodes, bytes)| nodes.len() * bytes)
+        {
             self.job
                 .pace(part.iter().map(|(_, nodes, bytes)| (nodes.len() * bytes) as u64).sum())?;
             let asks: Vec<_> =
@@ -381,12 +383,12 @@ impl Condition {
     }
 }
 
-/// Cuts a list where its parts would be larger than is copied at a time; each has one entry at least.
-fn parts<T>(list: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
+/// Cuts a list where its parts would be larger than `most` bytes; each has one entry at least.
+fn parts<T>(list: &[T], most: usize, bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
     let (mut parts, mut from, mut sum) = (Vec::new(), 0, 0);
     for (at, item) in list.iter().enumerate() {
         let more = bytes(item);
-        if at > from && sum + more > COPY_BYTES {
+        if at > from && sum + more > most {
             parts.push(&list[from..at]);
             (from, sum) = (at, 0);
         }
@@ -408,7 +410,7 @@ mod tests {
         fn parts_are_the_list_and_none_is_too_large(
             sizes in proptest::collection::vec(0..2 * COPY_BYTES, 0..40),
         ) {
-            let cut = parts(&sizes, |size| *size);
+            let cut = parts(&sizes, COPY_BYTES, |size| *size);
             prop_assert_eq!(&cut.concat(), &sizes);
             for part in cut {
                 prop_assert!(part.len() == 1 || part.iter().sum::<usize>() <= COPY_BYTES);
