@@ -126,7 +126,7 @@ fn latency() {
                 ringfs_cluster::workers::statuses(&lab.volume).unwrap()[WORKER].state
                     == ringfs_cluster::workers::WorkerState::Idle
             };
-            if limit.is_some() && at % 64 == 0 && idle() {
+            if limit.is_some() && at.is_multiple_of(64) && idle() {
                 lab.servers.lock()["n3"].command(&["FLUSHALL"]);
                 incarnation += 1;
                 lab.came_back(host.token, "n3", incarnation);
@@ -138,7 +138,7 @@ fn latency() {
             let mut out = [0; 4096];
             membership.store().read(block, BLOCK, 8192, &mut out).unwrap();
             reads.push(one.elapsed());
-            if at % 8 == 0 {
+            if at.is_multiple_of(8) {
                 // Nobody refers to it: what is written here is never moved.
                 let id = BlockId { slice: ringfs_base::SliceId(1 << 40), index: at as u32 % 64 };
                 let one = Instant::now();
