@@ -3,10 +3,12 @@
 //! [`redis`] starts servers that die with the test; [`proxy`] stands between a client and a server
 //! and cuts, blocks, delays, counts and records; [`nonsense`] answers as no Redis server would;
 //! [`certs`] makes certificates, good and bad ones; [`model`] says what a file system must do;
-//! [`history`] tells whether concurrent operations took effect one by one. A
-//! fixture that cannot do its work panics: a test has no use for an error.
+//! [`history`] tells whether concurrent operations took effect one by one; [`chaos`] breaks a whole
+//! mounted volume for minutes or hours and judges what comes of it. A fixture that cannot do its
+//! work panics: a test has no use for an error.
 
 pub mod certs;
+pub mod chaos;
 pub mod history;
 pub mod model;
 pub mod nonsense;

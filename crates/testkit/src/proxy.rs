@@ -57,6 +57,8 @@ impl Shared {
 pub struct Proxy {
     shared: Arc<Shared>,
     address: SocketAddr,
+    /// Another handle on the socket that the acceptor waits at.
+    listener: TcpListener,
     acceptor: Option<JoinHandle<()>>,
 }
 
@@ -64,6 +66,11 @@ impl Proxy {
     /// A proxy on a free port of 127.0.0.1 for the server at `server`.
     pub fn start(server: (Ipv4Addr, u16)) -> Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("free port");
+        Proxy::listen(listener, server)
+    }
+
+    /// A proxy that takes its connections from `listener`, which may be of another network namespace.
+    pub fn listen(listener: TcpListener, server: (Ipv4Addr, u16)) -> Proxy {
         let address = listener.local_addr().expect("address");
         let shared = Arc::new(Shared {
             server: server.into(),
@@ -75,9 +82,10 @@ impl Proxy {
         });
         let acceptor = Some(spawn({
             let shared = Arc::clone(&shared);
+            let listener = listener.try_clone().expect("a second handle");
             move || accept(&listener, &shared)
         }));
-        Proxy { shared, address, acceptor }
+        Proxy { shared, address, listener, acceptor }
     }
 
     /// Where clients connect.
@@ -167,8 +175,8 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.state().closing = true;
         self.cut();
-        // Wakes the acceptor.
-        TcpStream::connect(self.address).ok();
+        // Wakes the acceptor; a connection would not reach it in another network namespace.
+        rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both).ok();
         if let Some(acceptor) = self.acceptor.take() {
             acceptor.join().ok();
         }

@@ -374,6 +374,31 @@ impl RedisServer {
         }
     }
 
+    /// Keeps a copy of the data that the server has now, while it goes on, for
+    /// [`Self::restart_with_copy`].
+    pub fn copy_data(&self) -> TempDir {
+        if self.options.appendfsync.is_none() {
+            // Without an append-only file, what is loaded at a start is an RDB file.
+            self.command(&["SAVE"]);
+        }
+        let copy = tempfile::tempdir().expect("temporary directory");
+        copy_tree(&self.data, copy.path());
+        if self.options.appendfsync.is_none() {
+            // A crash from now on is one without data again.
+            std::fs::remove_file(self.data.join("dump.rdb")).expect("an RDB file");
+        }
+        copy
+    }
+
+    /// Starts it again at the same address, with a copy of older data.
+    pub fn restart_with_copy(&mut self, copy: &TempDir) {
+        self.kill9();
+        std::fs::remove_dir_all(&self.data).expect("data directory");
+        std::fs::create_dir_all(&self.data).expect("data directory");
+        copy_tree(copy.path(), &self.data);
+        self.restart();
+    }
+
     /// Starts it again at the same address, without any data.
     pub fn restart_empty(&mut self) {
         self.kill9();
@@ -434,6 +459,19 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill9();
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            std::fs::create_dir_all(&target).expect("a directory");
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a copy");
+        }
     }
 }
 
