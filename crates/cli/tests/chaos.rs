@@ -3,6 +3,9 @@
 //! `RINGFS_CHAOS_SEED` repeats a run's choices, `RINGFS_CHAOS_SECONDS` makes it longer or shorter,
 //! `RINGFS_CHAOS_NODES` gives it more servers, `RINGFS_CHAOS_ECHO` tells what happens.
 
+mod mounted;
+
+use mounted::{Volume as TestVolume, eventually, noise};
 use ringfs_base::VolumeName;
 use ringfs_link::{Endpoint, Timeouts};
 use ringfs_meta::Volume;
@@ -57,7 +60,7 @@ fn program() -> Program {
     Program {
         ringfs: env!("CARGO_BIN_EXE_ringfs").into(),
         // Little is read from memory, and names are known otherwise for a short time only.
-        mount: words("--ttl 2s --block-cache 8MiB --write-buffer 64MiB"),
+        mount: words("--ttl 2s --write-back 500ms --block-cache 8MiB --write-buffer 64MiB"),
         agent: Vec::new(),
     }
 }
@@ -87,4 +90,79 @@ fn nothing_acknowledged_is_lost_while_fewer_servers_fail_than_there_are_copies()
     });
     let report = reports.reduce(Report::and).unwrap();
     say(&report.to_string());
+}
+
+/// The suite itself: with one copy of each block an empty restart loses data, and it says so.
+#[test]
+fn a_loss_is_noticed() {
+    let options = Options {
+        seed: 1,
+        time: Duration::from_secs(60),
+        shape: Shape { nodes: 2, replicas: 1, persistent: true, mounts: 2 },
+        kinds: vec![Kind::EmptyNode],
+        heals_itself: true,
+        echo: false,
+    };
+    let run = || chaos::run(&program(), &watch, &options);
+    let story = std::panic::catch_unwind(run).expect_err("data were lost");
+    let story = story.downcast_ref::<String>().unwrap();
+    assert!(story.contains("Input/output error"), "{story}");
+}
+
+/// More servers are gone than there may be.
+#[test]
+fn what_is_lost_is_told_at_once_the_rest_goes_on_and_what_returns_is_used() {
+    const FILES: usize = 60;
+    const BYTES: usize = 300_000;
+    /// The goal is 3 s, on a machine of one's own.
+    const PROMPT: Duration = Duration::from_secs(15);
+    let mut volume = TestVolume::format(4, 2);
+    let writer = volume.mount();
+    let names: Vec<String> = (0..FILES).map(|number| format!("f{number}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        std::fs::write(writer.path(name), noise(number as u64, BYTES)).unwrap();
+    }
+    std::fs::write(writer.path("small"), b"kept with its name").unwrap();
+    drop(writer);
+    // Remembers nothing of them.
+    let mount = volume.mount();
+    volume.nodes[0].kill9();
+    volume.nodes[1].kill9();
+    let mut longest = Duration::ZERO;
+    let mut read = |name: &str| {
+        let begin = std::time::Instant::now();
+        let found = std::fs::read(mount.path(name));
+        longest = longest.max(begin.elapsed());
+        found
+    };
+    let mut lost = Vec::new();
+    for (number, name) in names.iter().enumerate() {
+        match read(name) {
+            Ok(found) => assert!(found == noise(number as u64, BYTES), "{name}"),
+            Err(e) => {
+                assert_eq!(e.raw_os_error(), Some(libc::EIO), "{name}: {e}");
+                lost.push(name.clone());
+            }
+        }
+    }
+    assert!((1..FILES / 2).contains(&lost.len()), "{lost:?}");
+    assert!(longest < PROMPT, "{longest:?}");
+    assert_eq!(std::fs::read(mount.path("small")).unwrap(), b"kept with its name");
+    // Everything but their data is as ever.
+    std::fs::write(mount.path("new"), noise(99, 2 << 20)).unwrap();
+    assert!(std::fs::read(mount.path("new")).unwrap() == noise(99, 2 << 20));
+    std::fs::rename(mount.path(&lost[0]), mount.path("moved")).unwrap();
+    std::fs::rename(mount.path("moved"), mount.path(&lost[0])).unwrap();
+    say(&format!("chaos: {} of {FILES} files lost, told after {longest:?} at most", lost.len()));
+    volume.nodes[0].restart();
+    volume.nodes[1].restart();
+    for (number, name) in names.iter().enumerate() {
+        eventually("what came back is read", || {
+            std::fs::read(mount.path(name)).is_ok_and(|found| found == noise(number as u64, BYTES))
+        });
+    }
+    drop(mount);
+    let out = volume.tool("repair", &[]);
+    assert!(out.status.success(), "{}", mounted::text(&out));
+    volume.assert_fsck_clean();
 }

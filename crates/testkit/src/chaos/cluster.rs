@@ -1,6 +1,7 @@
 //! A volume under test: real servers, the program under test as mounts and agents, each with its own
 //! network between them.
 
+use super::clock::Clock;
 use super::network::{Ground, Network};
 use super::plan::Shape;
 use crate::redis::{AppendFsync, RedisServer, ServerOptions};
@@ -35,6 +36,8 @@ pub struct Client {
     /// Its network.
     pub ground: Ground,
     /// Even while it lives; one more when it is killed, and when it is there again.
+    /// Its time of day.
+    pub clock: Clock,
     life: AtomicU64,
     process: Mutex<Process>,
     is_mount: bool,
@@ -93,6 +96,7 @@ impl Cluster {
                     place: PathBuf::new(),
                     log: dir.path().join(format!("{}.log", name.replace(' ', "-"))),
                 }),
+                clock: Clock::new(dir.path().join(format!("{}.clock", name.replace(' ', "-")))),
                 name,
                 ground: network.ground(),
                 life: AtomicU64::new(1),
@@ -198,6 +202,8 @@ impl Cluster {
             .stderr(log)
             .env("XDG_STATE_HOME", self.dir.path());
         client.ground.enter(&mut command);
+        // Without such clocks it goes by the machine's.
+        client.clock.wind(&mut command).ok();
         spawn(command).expect("the program can be started")
     }
 

@@ -8,6 +8,7 @@
 //! speed, except for the longest stalls, whose limits are [`STALL_FACTOR`] times the goal.
 
 mod choices;
+mod clock;
 pub mod cluster;
 mod ledger;
 mod nemesis;
@@ -76,6 +77,9 @@ pub fn run(program: &Program, watcher: &Watcher<'_>, options: &Options) -> Repor
     if let Some(why) = cluster.network.shared() {
         story
             .tell(format!("one network for all mounts, for {why}: partitions cut all of them off"));
+    }
+    if let Err(why) = clock::Clock::available() {
+        story.tell(format!("clocks do not jump: {why}"));
     }
     let watch = watcher(&cluster.url());
     let coordinator = || {

@@ -1,6 +1,7 @@
 //! What carries out the faults of a plan.
 
 use super::choices::Choices;
+use super::clock::Clock;
 use super::cluster::{Client, Cluster, lock};
 use super::plan::{Back, Fault, Kind, Round, Step};
 use super::story::Story;
@@ -141,7 +142,16 @@ impl<'a> Nemesis<'a> {
                 Some(client) => self.kill_client(step, &self.cluster.clients[client]),
                 None => self.story.tell("nobody coordinates now"),
             },
-            Fault::Clock { .. } => self.story.tell("no clock can be set here"),
+            Fault::Clock { mount, by_seconds } => {
+                if Clock::available().is_ok() {
+                    let clock = &self.cluster.clients[mount].clock;
+                    self.during(step.kind, || {
+                        clock.set(by_seconds);
+                        sleep(step.lasts);
+                        clock.set(0);
+                    });
+                }
+            }
         }
         self.story.tell(format!("{}: over", step.kind.name()));
     }

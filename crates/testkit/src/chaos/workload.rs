@@ -20,7 +20,11 @@ const FILES: usize = 10;
 const FILE_BYTES_MAX: usize = 3 << 20;
 /// A writer rests so long after each operation, in milliseconds: the machine shall not be what is
 /// measured.
-const REST: std::ops::Range<usize> = 5..40;
+const REST: std::ops::Range<usize> = 0..30;
+/// After one part of a file in so many it rests, too, with the file open.
+const RESTS_MIDWAY: usize = 8;
+/// For so many milliseconds.
+const REST_MIDWAY: std::ops::Range<usize> = 0..700;
 /// How long ago memory may have been lacking when an operation is refused for it: what is buffered
 /// is sent later.
 const SPACE_MEMORY: Duration = Duration::from_secs(20);
@@ -350,6 +354,23 @@ impl Hand<'_> {
         })
     }
 
+    fn write(
+        &self,
+        what: &str,
+        slot: usize,
+        file: &mut std::fs::File,
+        part: &[u8],
+        choices: &mut Choices,
+    ) -> Result<(), Trouble> {
+        self.load.story.count(|counts| counts.bytes_written += part.len() as u64);
+        self.call(what, slot, || file.write_all(part))?;
+        if choices.once_in(RESTS_MIDWAY) {
+            // Open and not saved: what a killed mount may lose, and what is written back by age.
+            std::thread::sleep(choices.millis(REST_MIDWAY));
+        }
+        Ok(())
+    }
+
     /// Concludes: what was to be is acknowledged, or what is there is found out.
     fn conclude(
         &self,
@@ -361,8 +382,6 @@ impl Hand<'_> {
     ) {
         match done {
             Ok(()) => {
-                let bytes = doubt.after.as_ref().map_or(0, Vec::len) as u64;
-                self.load.story.count(|counts| counts.bytes_written += bytes);
                 file.acknowledge(doubt.after, last);
             }
             Err(Trouble::Failure) => {}
@@ -431,7 +450,7 @@ impl Hand<'_> {
                 || OpenOptions::new().write(true).create(true).truncate(true).open(&target);
             let mut open = self.call("creation", slot, options)?;
             for part in data.chunks(256 << 10) {
-                self.call("write", slot, || open.write_all(part))?;
+                self.write("write", slot, &mut open, part, choices)?;
             }
             if synced {
                 self.call("fsync", slot, || open.sync_all())?;
@@ -485,7 +504,7 @@ impl Hand<'_> {
                 self.call("open", slot, || OpenOptions::new().write(true).open(&path))?;
             self.call("seek", slot, || open.seek(SeekFrom::Start(at as u64)))?;
             for part in data.chunks(256 << 10) {
-                self.call("write", slot, || open.write_all(part))?;
+                self.write("write", slot, &mut open, part, choices)?;
             }
             if synced {
                 self.call("fsync", slot, || open.sync_data())?;
@@ -508,7 +527,7 @@ impl Hand<'_> {
             let options = || OpenOptions::new().append(true).open(&path);
             let mut open = self.call("open", slot, options)?;
             for part in data.chunks(256 << 10) {
-                self.call("append", slot, || open.write_all(part))?;
+                self.write("append", slot, &mut open, part, choices)?;
             }
             self.call("close", slot, || close(open))
         })();
