@@ -16,6 +16,8 @@ use tempfile::TempDir;
 const START_LIMIT: Duration = Duration::from_secs(20);
 const POLL_PAUSE: Duration = Duration::from_millis(3);
 const PORT_ATTEMPTS: usize = 20;
+/// Ports of servers: below the range of Linux for ports that nobody chose.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// Tests share the machine with other tests; only tests about time-outs want short ones.
 const PATIENT: Timeouts =
     Timeouts { connect: Duration::from_secs(10), reply: Duration::from_secs(10) };
@@ -147,7 +149,15 @@ impl RedisServer {
         panic!("no free port in {PORT_ATTEMPTS} attempts; log:\n{}", server.log());
     }
 
+    /// One that the kernel gives to nobody who asks for any port: while the server is killed, only
+    /// another server of a test could take it.
     fn free_port(&self) -> u16 {
+        for _ in 0..PORT_ATTEMPTS {
+            let port = PORTS.start + (random() % u64::from(PORTS.end - PORTS.start)) as u16;
+            if TcpListener::bind((self.options.address, port)).is_ok() {
+                return port;
+            }
+        }
         let listener = TcpListener::bind((self.options.address, 0)).expect("free port");
         listener.local_addr().expect("address").port()
     }
@@ -460,6 +470,12 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill9();
     }
+}
+
+/// Differs between processes and calls.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 fn copy_tree(from: &Path, to: &Path) {

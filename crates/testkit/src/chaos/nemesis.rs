@@ -89,7 +89,7 @@ impl<'a> Nemesis<'a> {
                 self.during(step.kind, || {
                     meta.kill9();
                     sleep(step.lasts);
-                    meta.restart();
+                    self.restarted("the metadata server", || meta.restart());
                 });
             }
             Fault::Cut { mount, times } => {
@@ -183,12 +183,21 @@ impl<'a> Nemesis<'a> {
         self.during(step.kind, || {
             server.kill9();
             sleep(step.lasts);
-            match (back, copy) {
+            self.restarted("the node", || match (back, copy) {
                 (Back::Old(_), Some(copy)) => server.restart_with_copy(&copy),
                 (Back::Empty, _) => server.restart_empty(),
                 _ => server.restart(),
-            }
+            });
         });
+    }
+
+    /// Starting is not part of the plan, and may take its time.
+    fn restarted(&self, what: &str, start: impl FnOnce()) {
+        let begin = Instant::now();
+        start();
+        if begin.elapsed() > Duration::from_secs(1) {
+            self.story.tell(format!("{what} took {:?} to start", begin.elapsed()));
+        }
     }
 
     fn freeze(&self, step: &Step, server: &Mutex<RedisServer>) {

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const AFTERMATH: Duration = Duration::from_secs(1);
 /// Operations that took at least so long are kept one by one.
 const SLOW: Duration = Duration::from_millis(100);
+/// Mounts wait 10 s for the metadata server.
+const AWAY: Duration = Duration::from_secs(7);
 /// Most of them.
 const SLOW_MAX: usize = 100_000;
 /// Most lines of the story.
@@ -164,6 +166,17 @@ impl Story {
     pub fn is_on(&self, kind: Kind, before: Duration) -> bool {
         let of = |w: &&Window| w.kind == kind && w.end.is_none_or(|end| end.elapsed() < before);
         self.inner().windows.iter().rev().any(|window| of(&window))
+    }
+
+    /// Whether the metadata server was away for nearly as long as mounts wait for it, so that they may
+    /// have given up. Faults are planned to be shorter, but the machine may be late.
+    pub fn metadata_was_away(&self) -> bool {
+        self.inner().windows.iter().rev().any(|window| {
+            let end = window.end.unwrap_or_else(Instant::now);
+            matches!(window.kind, Kind::FreezeMeta | Kind::KillMeta)
+                && end.saturating_duration_since(window.begin) > AWAY
+                && end.elapsed() < 3 * AWAY
+        })
     }
 
     /// An operation ended.

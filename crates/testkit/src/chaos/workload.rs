@@ -236,6 +236,7 @@ impl<'a> Workload<'a> {
                 }
                 // The old name's file may just have been removed.
                 Err(e) if lenient && e.raw_os_error() == Some(libc::ESTALE) => continue,
+                Err(_) if self.story.metadata_was_away() => continue,
                 Err(e) => return self.story.fail(format!("{}: {e}", what())),
             };
             match wrong {
@@ -349,6 +350,10 @@ impl Hand<'_> {
                 story.count(|counts| counts.out_of_space += 1);
                 return Trouble::Excused;
             }
+            if story.metadata_was_away() {
+                story.count(|counts| counts.unknown += 1);
+                return Trouble::Excused;
+            }
             story.fail(format!("{} after {:?}: {error}", named(), begin.elapsed()));
             Trouble::Failure
         })
@@ -426,6 +431,7 @@ impl Hand<'_> {
                 Err(e) if full(&e) && self.load.story.is_on(Kind::Full, SPACE_MEMORY) => {
                     std::thread::sleep(POLL_PAUSE);
                 }
+                Err(_) if self.load.story.metadata_was_away() => {}
                 Err(e) => return self.load.story.fail(format!("{}: {e}", what())),
             }
             if self.load.over() {
