@@ -1,7 +1,8 @@
 //! The chaos suite: random faults on real servers under real mounts. See docs/reliability.md.
 //!
 //! `RINGFS_CHAOS_SEED` repeats a run's choices, `RINGFS_CHAOS_SECONDS` makes it longer or shorter,
-//! `RINGFS_CHAOS_NODES` gives it more servers, `RINGFS_CHAOS_ECHO` tells what happens.
+//! `RINGFS_CHAOS_NODES` gives it more servers, `RINGFS_CHAOS_KINDS=KillNode,Flip` only these faults, and
+//! `RINGFS_CHAOS_ECHO` tells what happens as it happens.
 
 mod mounted;
 
@@ -50,6 +51,16 @@ fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
 }
 
+/// Those whose names are in `RINGFS_CHAOS_KINDS`, such as `KillMeta,Flip`; all without it.
+fn kinds() -> Vec<Kind> {
+    let wanted = std::env::var("RINGFS_CHAOS_KINDS").ok();
+    let is_wanted = |kind: &Kind| {
+        let name = format!("{kind:?}");
+        wanted.as_ref().is_none_or(|list| list.split(',').any(|word| word == name))
+    };
+    Kind::ALL.into_iter().filter(is_wanted).collect()
+}
+
 /// Past what the test harness keeps to itself, so that a run can be repeated and its figures be seen.
 fn say(text: &str) {
     writeln!(std::io::stderr(), "{text}").unwrap();
@@ -82,7 +93,7 @@ fn nothing_acknowledged_is_lost_while_fewer_servers_fail_than_there_are_copies()
                 seed: seed.wrapping_add(half),
                 time: Duration::from_secs(seconds) / 2,
                 shape: Shape { nodes, replicas, persistent, mounts: MOUNTS },
-                kinds: Kind::ALL.to_vec(),
+                kinds: kinds(),
                 heals_itself: false,
                 echo: std::env::var_os("RINGFS_CHAOS_ECHO").is_some(),
             },
