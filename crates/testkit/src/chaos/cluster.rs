@@ -6,6 +6,13 @@ use super::network::{Ground, Network};
 use super::plan::Shape;
 use crate::redis::{AppendFsync, RedisServer, ServerOptions};
 use crate::spawn::spawn;
+use rustix::fd::AsRawFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::UnmountFlags;
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -194,13 +201,12 @@ impl Cluster {
         } else {
             command.args(&self.program.agent).arg(self.url());
         }
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(&process.log);
-        let log = log.expect("a log");
         command
             .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .env("XDG_STATE_HOME", self.dir.path());
+        log_to(&process.log, &mut command);
         client.ground.enter(&mut command);
         // Without such clocks it goes by the machine's.
         client.clock.wind(&mut command).ok();
@@ -274,6 +280,24 @@ impl Drop for Client {
     }
 }
 
+/// Both outputs are appended to a file, which the child opens itself; see [`crate::spawn`].
+fn log_to(path: &Path, command: &mut Command) {
+    let path = CString::new(path.as_os_str().as_bytes()).expect("no NUL");
+    // SAFETY: system calls and nothing else.
+    unsafe {
+        command.pre_exec(move || {
+            let flags = OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY | OFlags::CLOEXEC;
+            let log = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))?;
+            for standard in 1..=2 {
+                if libc::dup2(log.as_raw_fd(), standard) < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
+    }
+}
+
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
@@ -285,7 +309,8 @@ fn is_mounted(place: &Path) -> bool {
 }
 
 fn unmount(place: &Path) {
-    let tried = Command::new("umount").arg("-l").arg(place).output();
+    // Not by a command where it is avoidable: a child of ours closes the files that we have open.
+    let tried = rustix::mount::unmount(place, UnmountFlags::DETACH);
     if is_mounted(place) {
         let second = Command::new("fusermount3").args(["-u", "-z"]).arg(place).output();
         assert!(!is_mounted(place), "{} stays mounted: {tried:?} {second:?}", place.display());

@@ -7,8 +7,10 @@
 //! clients share one proxy for each server, and a partition cuts all of them off.
 
 use crate::proxy::Proxy;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use std::ffi::CString;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
@@ -72,13 +74,15 @@ impl Ground {
     /// Makes the process of this command live here.
     pub fn enter(&self, command: &mut Command) {
         let Some(space) = &self.space else { return };
-        let space = space.try_clone().expect("a second handle");
-        // SAFETY: setns is a system call and nothing else; the descriptor is the closure's own.
+        // By path: the thread that starts children does not have our descriptors.
+        let path = format!("/proc/{}/fd/{}", std::process::id(), space.as_raw_fd());
+        let path = CString::new(path).expect("no NUL");
+        // SAFETY: system calls and nothing else.
         unsafe {
             command.pre_exec(move || {
+                let space = rustix::fs::open(&path, OFlags::CLOEXEC, Mode::empty())?;
                 let kind = Some(LinkNameSpaceType::Network);
-                move_into_link_name_space(rustix::fd::AsFd::as_fd(&space), kind)
-                    .map_err(io::Error::from)
+                move_into_link_name_space(space.as_fd(), kind).map_err(io::Error::from)
             });
         }
     }
