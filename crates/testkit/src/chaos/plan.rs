@@ -226,8 +226,8 @@ impl Plan {
         let mount = c.below(self.shape.mounts);
         let times = c.within(1..5);
         let (fault, lasts) = match kind {
-            Kind::KillNode => (Fault::Kill { node, back: Back::AsItWas }, c.millis(300..7_000)),
-            Kind::EmptyNode => (Fault::Kill { node, back: Back::Empty }, c.millis(0..7_000)),
+            Kind::KillNode => (Fault::Kill { node, back: Back::AsItWas }, c.millis(300..9_000)),
+            Kind::EmptyNode => (Fault::Kill { node, back: Back::Empty }, c.millis(0..9_000)),
             Kind::OldNode => {
                 let back = Back::Old(c.millis(500..3_000));
                 (Fault::Kill { node, back }, c.millis(0..5_000))

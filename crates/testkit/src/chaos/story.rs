@@ -254,7 +254,7 @@ impl Story {
     pub fn beyond(&self, times: u32) -> Vec<Stall> {
         let inner = self.inner();
         let stalls = inner.slow.iter().map(|slow| stall_of(slow, &inner.windows, &inner.control));
-        stalls.filter(|stall| stall.slow.took > stall.goal * times).collect()
+        stalls.filter(|stall| stall.slow.took > (stall.goal + stall.control) * times).collect()
     }
 
     /// The longest control operation of all.
