@@ -234,7 +234,8 @@ fn make_whole(
     }
 }
 
-/// Removes garbage, which faults may leave, and then nothing may be wrong.
+/// Removes garbage and copies that nobody needs, which faults may leave, and then nothing may be wrong.
+/// Workers do that too, within minutes or hours.
 fn check_clean(cluster: &Cluster, story: &Story) {
     let deadline = Instant::now() + REDUNDANCY_LIMIT;
     loop {
@@ -243,9 +244,10 @@ fn check_clean(cluster: &Cluster, story: &Story) {
         if gc.status.success() && fsck.status.success() {
             return;
         }
+        let repair = cluster.tool("repair", &[]);
         // A mount may be about to send what it owes.
         if Instant::now() > deadline || story.has_failed() {
-            return story.fail(format!("not clean: {}{}", text(&gc), text(&fsck)));
+            return story.fail(format!("not clean: {}{}", text(&gc), text(&fsck) + &text(&repair)));
         }
         story.tell(format!("not clean yet: {}", text(&fsck).trim_end()));
         std::thread::sleep(LOOK_PAUSE);
