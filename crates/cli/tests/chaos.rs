@@ -4,6 +4,8 @@
 //! `RINGFS_CHAOS_NODES` gives it more servers, `RINGFS_CHAOS_KINDS=KillNode,Flip` only these faults, and
 //! `RINGFS_CHAOS_ECHO` tells what happens as it happens.
 
+#![allow(clippy::unwrap_used, reason = "a test has no use for an error")]
+
 mod mounted;
 
 use mounted::{Volume as TestVolume, eventually, noise};
@@ -74,7 +76,8 @@ fn kinds() -> Vec<Kind> {
 
 /// Past what the test harness keeps to itself, so that a run can be repeated and its figures be seen.
 fn say(text: &str) {
-    writeln!(std::io::stderr(), "{text}").unwrap();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{text}").unwrap();
 }
 
 fn program(time: Duration) -> Program {
@@ -100,7 +103,7 @@ fn nothing_acknowledged_is_lost_while_fewer_servers_fail_than_there_are_copies()
     let time = Duration::from_secs(seconds) / 2;
     // Two kinds of rings, each for half of the time.
     let reports = (0..2).map(|half| {
-        let persistent = (seed + half) % 2 == 0;
+        let persistent = (seed + half).is_multiple_of(2);
         let replicas = 2 + ((seed >> 1) + half) as usize % 2;
         chaos::run(
             &program(time),

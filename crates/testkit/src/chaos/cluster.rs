@@ -231,7 +231,7 @@ impl Client {
     pub fn place(&self, over: impl Fn() -> bool) -> Option<(PathBuf, u64)> {
         loop {
             let life = self.life.load(Ordering::SeqCst);
-            if life % 2 == 0 {
+            if life.is_multiple_of(2) {
                 let place = lock(&self.process).place.clone();
                 if self.is_life(life) {
                     return Some((place, life));
