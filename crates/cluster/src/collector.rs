@@ -1,8 +1,10 @@
-//! The worker `gc`: collects garbage every so often, and whenever somebody asks for it.
+//! The worker `gc`: collects garbage every so often, and whenever somebody asks for it. Copies that it
+//! meets on nodes that do not own them it leaves to the mover.
 
 use crate::error::ClusterError;
 use crate::gc::{GcOptions, gc};
 use crate::job::Job;
+use crate::mover;
 use crate::schedule;
 use crate::workers::{self, Site, Worker};
 use ringfs_meta::{MetaError, Volume};
@@ -97,6 +99,11 @@ impl Worker for Collector {
             removed_blocks_ever: record.removed_blocks_ever + report.removed_blocks(),
         };
         workers::write_record(volume, RECORD, &record)?;
+        // A stand-in keeps what it took for a node that had a short trouble, of which nobody else has
+        // heard. While nodes are down it may have the only second copy.
+        if report.surplus_blocks() > 0 && site.membership.ring().overlay.down.is_empty() {
+            mover::remove_surplus_soon(volume)?;
+        }
         Ok(every)
     }
 }

@@ -65,6 +65,9 @@ pub struct NodeGarbage {
     pub in_flight_blocks: u64,
     /// Blocks removed.
     pub removed_blocks: u64,
+    /// Blocks in use that it has and does not own. They are left alone: whether the owners have
+    /// them must be asked first.
+    pub surplus_blocks: u64,
     /// Why it could not be looked at to the end, if so.
     pub failed: Option<String>,
 }
@@ -93,6 +96,11 @@ impl GcReport {
     /// Stored bytes of these.
     pub fn garbage_bytes(&self) -> u64 {
         self.nodes.iter().map(|node| node.garbage_bytes).sum()
+    }
+
+    /// Copies on nodes that do not own them, on all nodes.
+    pub fn surplus_blocks(&self) -> u64 {
+        self.nodes.iter().map(|node| node.surplus_blocks).sum()
     }
 
     /// Blocks removed from all nodes.
@@ -214,6 +222,7 @@ fn collect(
         if round == 0 {
             found.blocks = listing.blocks;
             found.in_flight_blocks = listing.in_flight;
+            found.surplus_blocks = listing.surplus;
         }
         let mut garbage: Vec<BlockId> = listing.garbage.into_iter().collect();
         garbage.sort_unstable();
@@ -238,6 +247,7 @@ fn collect(
 struct Listing {
     blocks: u64,
     in_flight: u64,
+    surplus: u64,
     garbage: HashSet<BlockId>,
     /// False if it ended because it found as much as fits into one round.
     complete: bool,
@@ -252,7 +262,8 @@ fn list_garbage(
 ) -> Result<Listing, ClusterError> {
     job.begin("listing blocks", 0)?;
     let link = &subject.nodes[node.0];
-    let mut listing = Listing { blocks: 0, in_flight: 0, garbage: HashSet::new(), complete: true };
+    let mut listing =
+        Listing { blocks: 0, in_flight: 0, surplus: 0, garbage: HashSet::new(), complete: true };
     let mut cursor = 0;
     loop {
         let (next, blocks) = subject.store.list(node, cursor).map_err(|e| link.failed(&e))?;
@@ -260,6 +271,8 @@ fn list_garbage(
         job.advance(blocks.len() as u64)?;
         for block in blocks {
             if references.has(block) {
+                let owned = subject.placement.owners(block).contains(&node);
+                listing.surplus += u64::from(!owned);
                 continue;
             }
             if in_flight.may_be_written(block.slice) {

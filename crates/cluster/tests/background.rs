@@ -5,6 +5,7 @@
 mod world;
 
 use ringfs_base::InodeId;
+use ringfs_cluster::mover::Mover;
 use ringfs_cluster::workers::{self, Site, Worker, WorkerState, WorkerWish, Workers};
 use ringfs_cluster::{
     Checks, ClusterError, Collector, Compactor, Job, Membership, Recheck, Ring, Scrub,
@@ -167,6 +168,24 @@ fn garbage_is_collected_every_so_often_and_when_asked_for() {
     successor.run(&site, &Job::new()).unwrap();
     let record = gc_record(&w.volume).unwrap();
     assert_eq!((record.runs, record.removed_blocks, record.removed_blocks_ever), (3, 0, 8));
+    w.assert_clean(Checks::Deep);
+}
+
+#[test]
+fn copies_that_stand_ins_kept_go_when_garbage_is_collected() {
+    let w = World::with_tree(3, 2);
+    let block = w.block("big", 0);
+    let other = (0..3).find(|node| !w.is_owner(block, *node)).unwrap();
+    w.put_copy(other, block, &w.frame(w.owners(block)[0], block));
+    w.assert_only(Checks::Data, "surplus-copies");
+    let (site, mover) = (site(&w), Mover::default());
+    mover.run(&site, &Job::new()).unwrap();
+    assert!(w.has_copy(other, block), "nobody knows of it");
+    ask(&w, "gc");
+    Collector::default().run(&site, &Job::new()).unwrap();
+    assert!(w.has_copy(other, block), "the owners have not been asked");
+    mover.run(&site, &Job::new()).unwrap();
+    assert!(!w.has_copy(other, block));
     w.assert_clean(Checks::Deep);
 }
 

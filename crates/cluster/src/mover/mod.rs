@@ -83,6 +83,11 @@ pub struct Mover {
     looked: Mutex<Looked>,
 }
 
+/// Nodes have copies that they do not own: the mover shall remove them once the owners have theirs.
+pub(crate) fn remove_surplus_soon(volume: &Volume) -> Result<(), MetaError> {
+    volume.set_worker(SURPLUS, Some("{}"))
+}
+
 /// What it knows between two looks.
 #[derive(Default)]
 struct Looked {
@@ -298,7 +303,7 @@ impl Run<'_> {
             tracing::error!(blocks = lost.len(), some = ?some, "no good copy is left");
             job.problems(lost.len() as u64);
         }
-        volume.set_worker(SURPLUS, Some("{}"))?;
+        remove_surplus_soon(volume)?;
         let stay = |node: &&NodeRecord| !base.leaving.iter().any(|left| left == node.name.as_str());
         let nodes: Vec<NodeRecord> = self.ring.state.nodes.iter().filter(stay).cloned().collect();
         let leaves = nodes.len() < self.ring.state.nodes.len();
@@ -345,7 +350,7 @@ impl Run<'_> {
         if !done.is_empty() {
             tracing::info!(nodes = ?done.keys(), copies = passes.tally.lock().copies, "refilled");
             // Stand-ins have what they took for these.
-            volume.set_worker(SURPLUS, Some("{}"))?;
+            remove_surplus_soon(volume)?;
             refill::note(volume, &self.ring, &done)?;
         }
         Ok(done.len() == due.len())

@@ -221,7 +221,7 @@ impl<'a> Workload<'a> {
             let path = place.join(&writer.directory).join(name(slot));
             let lenient = file.may_be_known_otherwise(NAMES_TTL);
             let what = || format!("read of {}/{} on mount {mount}", writer.directory, name(slot));
-            let found = self.timed(now, what, || read(&path));
+            let found = self.timed(now, what, || read_anew(&path));
             if !client.is_life(life) {
                 continue;
             }
@@ -299,6 +299,20 @@ fn name(slot: usize) -> String {
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The same, not from the kernel's memory.
+fn read_anew(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match std::fs::File::open(path) {
+        Ok(mut file) => {
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(Some(bytes))
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
