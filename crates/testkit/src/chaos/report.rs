@@ -102,7 +102,9 @@ impl fmt::Display for Report {
         )?;
         let line =
             |f: &mut fmt::Formatter<'_>, name: &str, times: String, stall: Option<&Stall>| {
-                let took = seconds(stall.map(|stall| stall.slow.took));
+                // Shorter ones are not kept.
+                let took =
+                    stall.map_or("< 0.1 s".to_owned(), |stall| seconds(Some(stall.slow.took)));
                 let goal = seconds(stall.map(|stall| stall.goal));
                 let control = seconds(stall.map(|stall| stall.control));
                 let what = stall.map_or("", |stall| stall.slow.what.as_str());
