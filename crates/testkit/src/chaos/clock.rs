@@ -7,31 +7,27 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 const SOURCE: &str = include_str!("clock/shim.rs.txt");
 
-/// The library, compiled once for all; or why there is none.
-fn library() -> Result<&'static Path, &'static str> {
-    static LIBRARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let library = LIBRARY.get_or_init(|| {
-        let dir = tempfile::Builder::new().prefix("ringfs-clock-").tempdir();
-        let dir = dir.map_err(|e| e.to_string())?.keep();
-        let (source, library) = (dir.join("clock.rs"), dir.join("libclock.so"));
-        std::fs::write(&source, SOURCE).map_err(|e| e.to_string())?;
-        let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let out = Command::new(compiler)
-            .args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-C", "panic=abort", "-o"])
-            .arg(&library)
-            .arg(&source)
-            .output()
-            .map_err(|e| format!("rustc: {e}"))?;
-        match out.status.success() {
-            true => Ok(library),
-            false => Err(String::from_utf8_lossy(&out.stderr).into_owned()),
-        }
-    });
-    library.as_deref().map_err(String::as_str)
+/// Compiles the library into a directory.
+///
+/// # Errors
+/// Why there is none.
+pub fn library(dir: &Path) -> Result<PathBuf, String> {
+    let (source, library) = (dir.join("clock.rs"), dir.join("libclock.so"));
+    std::fs::write(&source, SOURCE).map_err(|e| e.to_string())?;
+    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let out = Command::new(compiler)
+        .args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-C", "panic=abort", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .output()
+        .map_err(|e| format!("rustc: {e}"))?;
+    match out.status.success() {
+        true => Ok(library),
+        false => Err(String::from_utf8_lossy(&out.stderr).into_owned()),
+    }
 }
 
 /// The clock of one process.
@@ -47,20 +43,8 @@ impl Clock {
     }
 
     /// Makes the process of this command go by it.
-    ///
-    /// # Errors
-    /// Why it cannot.
-    pub fn wind(&self, command: &mut Command) -> Result<(), &'static str> {
-        command.env("LD_PRELOAD", library()?).env("RINGFS_TEST_CLOCK", &self.offset);
-        Ok(())
-    }
-
-    /// Whether there are such clocks here.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn available() -> Result<(), &'static str> {
-        library().map(|_| ())
+    pub fn wind(&self, command: &mut Command, library: &Path) {
+        command.env("LD_PRELOAD", library).env("RINGFS_TEST_CLOCK", &self.offset);
     }
 
     /// From now on it is off by so much.
@@ -77,16 +61,16 @@ mod tests {
 
     #[test]
     fn the_time_of_day_jumps() {
-        if let Err(why) = Clock::available() {
-            eprintln!("no clocks that jump here: {why}");
-            return;
-        }
         let dir = tempfile::tempdir().unwrap();
+        let library = match library(dir.path()) {
+            Ok(library) => library,
+            Err(why) => return eprintln!("no clocks that jump here: {why}"),
+        };
         let clock = Clock::new(dir.path().join("clock"));
         let year = || {
             let mut command = Command::new("date");
             command.arg("+%Y");
-            clock.wind(&mut command).unwrap();
+            clock.wind(&mut command, &library);
             let out = command.output().unwrap();
             String::from_utf8(out.stdout).unwrap().trim().parse::<i64>().unwrap()
         };

@@ -1,7 +1,7 @@
 //! A volume under test: real servers, the program under test as mounts and agents, each with its own
 //! network between them.
 
-use super::clock::Clock;
+use super::clock::{self, Clock};
 use super::network::{Ground, Network};
 use super::plan::Shape;
 use crate::redis::{AppendFsync, RedisServer, ServerOptions};
@@ -68,6 +68,8 @@ pub struct Cluster {
     pub clients: Vec<Client>,
     /// How clients reach servers.
     pub network: Network,
+    /// The library that makes clocks jump, or why there is none.
+    pub clocks: Result<PathBuf, String>,
     program: Program,
     dir: TempDir,
 }
@@ -116,6 +118,7 @@ impl Cluster {
             meta: Mutex::new(meta),
             clients,
             network,
+            clocks: clock::library(dir.path()),
             program: program.clone(),
             dir,
         };
@@ -209,7 +212,9 @@ impl Cluster {
         log_to(&process.log, &mut command);
         client.ground.enter(&mut command);
         // Without such clocks it goes by the machine's.
-        client.clock.wind(&mut command).ok();
+        if let Ok(library) = &self.clocks {
+            client.clock.wind(&mut command, library);
+        }
         spawn(command).expect("the program can be started")
     }
 

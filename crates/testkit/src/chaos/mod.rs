@@ -78,7 +78,7 @@ pub fn run(program: &Program, watcher: &Watcher<'_>, options: &Options) -> Repor
         story
             .tell(format!("one network for all mounts, for {why}: partitions cut all of them off"));
     }
-    if let Err(why) = clock::Clock::available() {
+    if let Err(why) = &cluster.clocks {
         story.tell(format!("clocks do not jump: {why}"));
     }
     let watch = watcher(&cluster.url());

@@ -1,7 +1,6 @@
 //! What carries out the faults of a plan.
 
 use super::choices::Choices;
-use super::clock::Clock;
 use super::cluster::{Client, Cluster, lock};
 use super::plan::{Back, Fault, Kind, Round, Step};
 use super::story::Story;
@@ -143,7 +142,7 @@ impl<'a> Nemesis<'a> {
                 None => self.story.tell("nobody coordinates now"),
             },
             Fault::Clock { mount, by_seconds } => {
-                if Clock::available().is_ok() {
+                if self.cluster.clocks.is_ok() {
                     let clock = &self.cluster.clients[mount].clock;
                     self.during(step.kind, || {
                         clock.set(by_seconds);
