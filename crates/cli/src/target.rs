@@ -6,6 +6,7 @@ use crate::mount::volume_mounted_as;
 use crate::output::Surroundings;
 use ringfs_meta::Attr;
 use std::fs::Metadata;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -24,6 +25,12 @@ impl Target {
         let path = Path::new(text);
         let (url, device) = if text.contains("://") {
             (text.to_owned(), None)
+        } else if path.symlink_metadata().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
+            // What was written may hold a password.
+            return Err(Failure::usage(
+                "a volume is named by its URL, such as redis://meta:6379/demo, or by a path where it \
+                 is mounted; what was given is neither",
+            ));
         } else {
             let device = metadata(path)?.dev();
             (volume_mounted_as(device, path)?, Some(device))

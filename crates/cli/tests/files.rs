@@ -2,7 +2,7 @@
 
 mod mounted;
 
-use mounted::{Volume, noise, succeed};
+use mounted::{RINGFS, Volume, noise, succeed};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -229,4 +229,14 @@ fn programs_work_as_on_a_local_disk() {
     succeed(Command::new("sh").arg("-c").arg(script));
     drop(mount);
     volume.assert_fsck_clean();
+}
+
+#[test]
+fn a_path_where_it_is_mounted_names_a_volume() {
+    let volume = Volume::format(1, 1);
+    let mount = volume.mount();
+    std::fs::create_dir(mount.path("below")).unwrap();
+    for command in ["status", "fsck", "gc", "repair"] {
+        succeed(Command::new(RINGFS).arg(command).arg(mount.path("below")));
+    }
 }

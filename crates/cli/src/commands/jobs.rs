@@ -1,11 +1,11 @@
 //! `ringfs fsck`, `gc` and `repair`: long jobs on a whole volume, with a line that says how far they
 //! are, and a stop on Ctrl-C.
 
-use crate::compose::{self, Patience};
 use crate::failure::Failure;
 use crate::output::{Surroundings, print, print_json};
 use crate::quantity::{bytes, count, parse_bytes, parse_duration};
 use crate::table::TextTable;
+use crate::target::Target;
 use clap::Args;
 use ringfs_cluster::{
     Checks, FsckReport, GcOptions, GcReport, Job, Progress, RepairOptions, RepairReport, Subject,
@@ -28,8 +28,8 @@ const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct FsckArguments {
-    /// The volume, such as redis://meta:6379/demo.
-    url: String,
+    /// The volume's URL, or a path where it is mounted.
+    volume: String,
     /// Check the metadata only; no node is asked.
     #[arg(long, conflicts_with_all = ["data", "deep"])]
     metadata: bool,
@@ -52,8 +52,8 @@ pub struct FsckArguments {
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct GcArguments {
-    /// The volume, such as redis://meta:6379/demo.
-    url: String,
+    /// The volume's URL, or a path where it is mounted.
+    volume: String,
     /// Remove what is found; without it everything is only counted.
     #[arg(long, conflicts_with = "dry_run")]
     delete: bool,
@@ -76,8 +76,8 @@ pub struct GcArguments {
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct RepairArguments {
-    /// The volume, such as redis://meta:6379/demo.
-    url: String,
+    /// The volume's URL, or a path where it is mounted.
+    volume: String,
     /// Read and verify every byte of every copy, instead of headers.
     #[arg(long)]
     deep: bool,
@@ -94,7 +94,7 @@ pub struct RepairArguments {
 
 /// Runs `fsck`.
 pub fn fsck(arguments: &FsckArguments, surroundings: &Surroundings) -> Result<(), Failure> {
-    let subject = subject(&arguments.url, surroundings)?;
+    let subject = subject(&arguments.volume, surroundings)?;
     let checks = match (arguments.metadata, arguments.deep) {
         (_, true) => Checks::Deep,
         (true, false) => Checks::Metadata,
@@ -107,7 +107,7 @@ pub fn fsck(arguments: &FsckArguments, surroundings: &Surroundings) -> Result<()
 
 /// Runs `gc`.
 pub fn gc(arguments: &GcArguments, surroundings: &Surroundings) -> Result<(), Failure> {
-    let subject = subject(&arguments.url, surroundings)?;
+    let subject = subject(&arguments.volume, surroundings)?;
     let options = GcOptions { delete: arguments.delete, lease: arguments.dead_after };
     let report = run(Job::new(), |job| ringfs_cluster::gc(&subject, &options, job))?;
     show(arguments.json, &report, gc_text)?;
@@ -117,7 +117,7 @@ pub fn gc(arguments: &GcArguments, surroundings: &Surroundings) -> Result<(), Fa
 
 /// Runs `repair`.
 pub fn repair(arguments: &RepairArguments, surroundings: &Surroundings) -> Result<(), Failure> {
-    let subject = subject(&arguments.url, surroundings)?;
+    let subject = subject(&arguments.volume, surroundings)?;
     let options = RepairOptions {
         deep: arguments.deep,
         threads: usize::from(arguments.threads),
@@ -129,9 +129,8 @@ pub fn repair(arguments: &RepairArguments, surroundings: &Surroundings) -> Resul
     if report.is_whole() { Ok(()) } else { Err(Failure::problems()) }
 }
 
-fn subject(url: &str, surroundings: &Surroundings) -> Result<Subject, Failure> {
-    let url = surroundings.volume_url(url)?;
-    compose::open(&url, surroundings, Patience::Tool)?.subject(surroundings)
+fn subject(volume: &str, surroundings: &Surroundings) -> Result<Subject, Failure> {
+    Target::open(volume, surroundings)?.open.subject(surroundings)
 }
 
 /// Runs a job; SIGINT and SIGTERM stop it between two steps.

@@ -1,10 +1,10 @@
 //! `ringfs status`: how a volume is.
 
-use crate::compose::{self, Patience};
 use crate::failure::Failure;
 use crate::output::{Surroundings, print, print_json};
 use crate::quantity::{bytes, count, duration};
 use crate::table::TextTable;
+use crate::target::Target;
 use clap::Args;
 use ringfs_cluster::health::Standing;
 use ringfs_cluster::status::{MoveReport, NodeReport, NodeState, WorkerReport};
@@ -24,11 +24,12 @@ const COLUMNS: usize = 80;
 ///
 /// Example:
 ///   ringfs status redis://meta:6379/demo
+///   ringfs status /mnt/demo
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct StatusArguments {
-    /// The volume, such as redis://meta:6379/demo.
-    url: String,
+    /// The volume's URL, or a path where it is mounted.
+    volume: String,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -36,8 +37,7 @@ pub struct StatusArguments {
 
 /// Runs the command.
 pub fn run(arguments: &StatusArguments, surroundings: &Surroundings) -> Result<(), Failure> {
-    let url = surroundings.volume_url(&arguments.url)?;
-    let open = compose::open(&url, surroundings, Patience::Tool)?;
+    let open = Target::open(&arguments.volume, surroundings)?.open;
     let status = ringfs_cluster::status(&open.subject(surroundings)?)?;
     if arguments.json {
         let mut document = serde_json::to_value(&status)
