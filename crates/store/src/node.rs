@@ -1,9 +1,9 @@
 //! The nodes as one store sees them: a connection pool each, and what is known about their health.
 
 use crate::placement::{NodeIndex, Placement};
-use crate::plan::Condition;
+use crate::plan::{Condition, others_order};
 use parking_lot::Mutex;
-use ringfs_base::NodeName;
+use ringfs_base::{BlockId, NodeName};
 use ringfs_link::{Endpoint, Health, LinkError, Pool, PooledConn, Timeouts};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -141,6 +141,16 @@ impl View {
             Some(peer) if peer.is_lagging() => Condition::Lagging,
             Some(_) => Condition::Up,
         }
+    }
+
+    /// Where else than on its owners a copy of a block may be, the likeliest first: who held it
+    /// before, who stands in, and at last every node that is up, for a table may have forgotten one.
+    pub(crate) fn others(&self, block: BlockId, owners: &[NodeIndex]) -> Vec<NodeIndex> {
+        let former = self.placement.former_owners(block);
+        let mut rest = self.placement.stand_ins(block);
+        let all = (0..self.peers.len()).map(NodeIndex);
+        rest.extend(all.filter(|node| !self.placement.is_down(*node)));
+        others_order(owners, &former, &rest, |node| self.condition(node))
     }
 
     pub(crate) fn names(&self, nodes: impl IntoIterator<Item = NodeIndex>) -> Vec<NodeName> {

@@ -12,7 +12,7 @@ use crate::frame::Damage;
 use crate::mender::Task;
 use crate::node::{Haste, Peer, View};
 use crate::placement::{NodeIndex, mix};
-use crate::plan::{Condition, others_order, owners_order};
+use crate::plan::{Condition, owners_order};
 use crate::want::{Answer, Out, SEGMENTS, Want};
 use ringfs_base::BlockId;
 use ringfs_link::{Cmd, Conn, LinkError, PooledConn, Reply, ServerName, wait_any};
@@ -123,9 +123,7 @@ fn race_others(
     out: &mut Out<'_>,
     findings: &mut Findings,
 ) -> bool {
-    let former = view.placement.former_owners(want.block);
-    let stand_ins = view.placement.stand_ins(want.block);
-    let others = others_order(owners, &former, &stand_ins, |node| view.condition(node));
+    let others = view.others(want.block, owners);
     let holders = holders(shared, view, want.block, &others, findings);
     race(shared, view, &holders, Haste::Normal, want, out, findings)
 }

@@ -6,7 +6,6 @@ use crate::exchange::{Batch, Traffic, exchange};
 use crate::frame::{Damage, Header, PREFIX_BYTES, header_bytes};
 use crate::node::{Haste, View};
 use crate::placement::NodeIndex;
-use crate::plan::others_order;
 use bytes::Bytes;
 use ringfs_base::{BlockId, NodeName};
 use ringfs_link::{Cmd, LinkError, Reply};
@@ -96,7 +95,7 @@ pub(crate) fn check_many(
         let owners = view.placement.owners(*block);
         let others = match scope {
             Scope::Owners => Vec::new(),
-            Scope::Everywhere => others(&view, *block, &owners),
+            Scope::Everywhere => view.others(*block, &owners),
         };
         (*block, [owners, others].concat())
     };
@@ -254,12 +253,6 @@ pub(crate) fn verify(shared: &Shared, block: BlockId, frame: &[u8]) -> Result<()
     header.verify(frame)
 }
 
-fn others(view: &View, block: BlockId, owners: &[NodeIndex]) -> Vec<NodeIndex> {
-    let former = view.placement.former_owners(block);
-    let stand_ins = view.placement.stand_ins(block);
-    others_order(owners, &former, &stand_ins, |node| view.condition(node))
-}
-
 /// What the nodes hold, with one good frame if there is one.
 struct Survey {
     good: Option<(NodeIndex, Bytes)>,
@@ -311,7 +304,7 @@ pub(crate) fn repair(
     let all_good = seen.states.iter().all(|(_, state)| *state == CopyState::Good);
     if seen.good.is_none() {
         // One after the other: there may be many, and the first that has it suffices.
-        for node in others(&view, block, &owners) {
+        for node in view.others(block, &owners) {
             let one = survey(shared, &view, block, &[node]);
             elsewhere.extend(one.states);
             if one.good.is_some() {
@@ -369,7 +362,8 @@ pub(crate) fn repair(
 
 fn drop_surplus(shared: &Shared, view: &View, block: BlockId, owners: &[NodeIndex]) -> usize {
     let key = shared.keys.key(block);
-    let batches: Vec<Batch<'_>> = others(view, block, owners)
+    let batches: Vec<Batch<'_>> = view
+        .others(block, owners)
         .into_iter()
         .map(|node| Batch { node, cmds: vec![Cmd::new("UNLINK").arg(&key)] })
         .collect();
