@@ -5,7 +5,9 @@ mod ring;
 
 use ring::{Ring, block, noise, text};
 use ringfs_base::limits::BLOCK_BYTES;
-use ringfs_store::{Codec, CopyState, Depth, ReadReq, Scope, StoreConfig, StoreError};
+use ringfs_store::{
+    Codec, CopyState, Depth, ReadReq, Rendezvous, Scope, StoreConfig, StoreError, Surplus,
+};
 
 #[test]
 fn one_to_three_copies_are_written_to_the_owners_and_read_back() {
@@ -151,6 +153,24 @@ fn check_tells_good_missing_and_where() {
         assert_eq!(seen, [good(owners[0]), good(owners[1]), (other, false, CopyState::Missing)]);
     }
     assert_eq!(ring.store.check_many(&[id; 3], Depth::Header, Scope::Owners).len(), 3);
+}
+
+/// As with a table that was put in force without the ones before it.
+#[test]
+fn a_block_on_a_node_that_no_table_names_is_found_at_last() {
+    let ring = Ring::new(4, 2);
+    let id = ring.block_owned_by(3);
+    let data = noise(50_000, 3);
+    ring.write(id, &data);
+    let holders = ring.holders(id);
+    let fewer = Rendezvous { nodes: 2, copies: 2, epoch: ringfs_base::Epoch(2) };
+    for node in holders.into_iter().filter(|node| *node < 2) {
+        ring.remove_raw(node, id);
+    }
+    ring.store.set_placement(std::sync::Arc::new(fewer));
+    ring.read(id, &data);
+    assert_eq!(ring.store.repair(id, Surplus::Keep).unwrap().owners_good, 2);
+    assert!(ring.has(0, id) && ring.has(1, id));
 }
 
 #[test]
