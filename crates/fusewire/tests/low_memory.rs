@@ -21,6 +21,8 @@ fn a_worker_that_gets_no_memory_does_not_end_the_session() {
     let options = MountOptions { max_write: 1 << 20, ..MountOptions::default() };
     let m = Mounted::with(&options);
     let path = m.path("f");
+    // Once it has answered, the threads that it begins with have their stacks.
+    fs::write(&path, b"first").expect("written");
     let before = getrlimit(Resource::As);
     // A thread's stack (2 MiB) fits, but a request buffer (1 MiB) besides does not.
     let current = Some(used() + (2 << 20) + (512 << 10));
