@@ -8,6 +8,7 @@ use memfs::Mounted;
 use ringfs_fusewire::MountOptions;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
+use std::process::Command;
 
 /// Bytes of address space in use.
 fn used() -> u64 {
@@ -16,8 +17,44 @@ fn used() -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
+/// Tells the program that it is the one whose memory is limited.
+const CHILD: &str = "RINGFS_TEST_LOW_MEMORY";
+/// Every so often the language's runtime finds no memory for the signal stack of a thread that has its
+/// own stack already, and ends the process: that says nothing of the session, and is tried again.
+const ATTEMPTS: usize = 6;
+const NO_SIGNAL_STACK: &str = "failed to allocate an alternative stack";
+
 #[test]
 fn a_worker_that_gets_no_memory_does_not_end_the_session() {
+    if std::env::var_os(CHILD).is_some() {
+        return run_short_of_memory();
+    }
+    for _ in 0..ATTEMPTS {
+        let place = tempfile::tempdir().expect("a directory");
+        let out = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "a_worker_that_gets_no_memory_does_not_end_the_session"])
+            .env(CHILD, "1")
+            .env("TMPDIR", place.path())
+            .output()
+            .expect("a child");
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
+        if out.status.success() {
+            return;
+        }
+        // What a process that was ended has mounted.
+        for entry in fs::read_dir(place.path()).expect("a directory").flatten() {
+            rustix::mount::unmount(entry.path(), rustix::mount::UnmountFlags::DETACH).ok();
+        }
+        assert!(said.contains(NO_SIGNAL_STACK), "{said}");
+    }
+    panic!("no run of {ATTEMPTS} came to its end");
+}
+
+fn run_short_of_memory() {
     let options = MountOptions { max_write: 1 << 20, ..MountOptions::default() };
     let m = Mounted::with(&options);
     let path = m.path("f");
